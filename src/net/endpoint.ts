@@ -1,0 +1,14 @@
+/** An address and a port. */
+
+import { bracketed, type IpAddress } from './address.ts';
+
+export interface Endpoint {
+  readonly address: IpAddress;
+  /** 1..65535. */
+  readonly port: number;
+}
+
+/** `192.0.2.1:80`, `[2001:db8::1]:80`. */
+export function formatEndpoint(endpoint: Endpoint): string {
+  return `${bracketed(endpoint.address)}:${endpoint.port}`;
+}

@@ -1,0 +1,44 @@
+/** Time, as the rest of natward sees it: handed in, so that a test owns it. */
+
+import { NatwardError } from '../errors.ts';
+
+export interface Clock {
+  /** Milliseconds since 1970, as the host's clock says. */
+  now(): number;
+  /** Resolves after `delayMs`; rejects with ABORTED when `signal` fires first. */
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** setTimeout fires at once for anything longer. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+export function aborted(signal: AbortSignal): NatwardError {
+  return new NatwardError('ABORTED', 'stopped on request', { cause: signal.reason });
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  async sleep(delayMs, signal) {
+    for (let leftMs = delayMs; leftMs > 0 || leftMs === delayMs; leftMs -= LONGEST_TIMER_MS) {
+      await timer(Math.min(Math.max(leftMs, 0), LONGEST_TIMER_MS), signal);
+    }
+  },
+};
+
+function timer(delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) {
+      reject(aborted(signal));
+      return;
+    }
+    const stop = () => {
+      clearTimeout(handle);
+      reject(aborted(signal as AbortSignal));
+    };
+    const handle = setTimeout(() => {
+      signal?.removeEventListener('abort', stop);
+      resolve();
+    }, delayMs);
+    signal?.addEventListener('abort', stop, { once: true });
+  });
+}
