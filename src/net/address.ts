@@ -26,9 +26,13 @@ export const ANY_IPV6 = '::';
 export function parseAddress(text: string): IpAddress | undefined {
   if (text.length > 64) return undefined;
   if (ipaddr.IPv4.isValidFourPartDecimal(text)) return text;
-  if (!text.includes(':') || !ipaddr.IPv6.isValid(text)) return undefined;
-  const address = ipaddr.IPv6.parse(text);
-  return address.isIPv4MappedAddress() ? address.toIPv4Address().toString() : address.toString();
+  const bare = withoutZone(text);
+  const zone = text.slice(bare.length);
+  // Interface names hold more than the library takes in a zone: `br-lan`, `eth0.100`.
+  if (!bare.includes(':') || !ipaddr.IPv6.isValid(bare) || !/^(%[\w.@-]{1,32})?$/.test(zone))
+    return undefined;
+  const address = ipaddr.IPv6.parse(bare);
+  return address.isIPv4MappedAddress() ? address.toIPv4Address().toString() : address.toString() + zone;
 }
 
 /** 4 or 6. `address` is an IpAddress. */

@@ -12,7 +12,9 @@ export interface Clock {
 /** setTimeout fires at once for anything longer. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
+/** What a wait that `signal` has cut rejects with: its reason, where that is an error of ours. */
 export function aborted(signal: AbortSignal): NatwardError {
+  if (signal.reason instanceof NatwardError) return signal.reason;
   return new NatwardError('ABORTED', 'stopped on request', { cause: signal.reason });
 }
 

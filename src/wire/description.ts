@@ -28,16 +28,28 @@ export interface Device {
   readonly devices: readonly Device[];
 }
 
+/** Most seen: 31 services (FRITZ!Box), 120 characters. Without an end, every URL repeats a base of any length. */
+const MAX_SERVICES = 256;
+const MAX_URL_CHARS = 2048;
+
 /**
- * Decodes the description that was fetched from `location`. A service whose control URL is no URL is left
- * out. Throws MALFORMED where there is no device, or HOSTILE from the XML limits.
+ * Decodes the description that was fetched from `location`. A service whose control URL is no URL, or one
+ * of more than 2048 characters, is left out. Throws MALFORMED where there is no device, HOSTILE for more
+ * than 256 services or from the XML limits.
  */
 export function decodeDescription(document: string, location: string): Device {
   const root = parseXml(document);
   const device = descendant(root, 'device');
   if (device === undefined) throw new NatwardError('MALFORMED', 'not a device description: no device in it');
+  if (countOf(root, 'service') > MAX_SERVICES) {
+    throw new NatwardError('HOSTILE', `a device description with more than ${MAX_SERVICES} services`);
+  }
   const base = childText(root, 'URLBase') || location;
-  return deviceOf(device, URL.canParse(base) ? base : location);
+  return deviceOf(device, base.length <= MAX_URL_CHARS && URL.canParse(base) ? base : location);
+}
+
+function countOf(element: XmlElement, name: string): number {
+  return element.children.reduce((sum, inner) => sum + countOf(inner, name), element.name === name ? 1 : 0);
 }
 
 function deviceOf(element: XmlElement, base: string): Device {
@@ -73,7 +85,8 @@ function serviceOf(element: XmlElement, base: string): DeviceService[] {
 }
 
 function resolve(url: string, base: string): string {
-  return url !== '' && URL.canParse(url, base) ? new URL(url, base).href : '';
+  if (url === '' || url.length > MAX_URL_CHARS || !URL.canParse(url, base)) return '';
+  return new URL(url, base).href;
 }
 
 /** All services of a device and of those inside it, each with the device that it stands in. */

@@ -58,6 +58,8 @@ export type NatpmpResponse = {
 
 const OPCODE_MAP: Readonly<Record<TransportProtocol, number>> = { udp: 1, tcp: 2 };
 const RESPONSE = 0x80;
+/** The longest answer has 16 bytes; what PCP, on the same port, may send is more than enough (RFC 6887, section 7). */
+const MAX_BYTES = 1100;
 
 export function encodeNatpmpRequest(request: NatpmpRequest): Uint8Array {
   if (request.opcode === 'address') return new Uint8Array([NATPMP_VERSION, 0]);
@@ -116,7 +118,7 @@ export function encodeNatpmpResponse(response: NatpmpResponse): Uint8Array {
  */
 export function decodeNatpmpResponse(packet: Uint8Array): NatpmpResponse {
   const view = viewOf(packet);
-  if (packet.length < 8) throw malformed(`${packet.length} bytes`);
+  if (packet.length < 8 || packet.length > MAX_BYTES) throw malformed(`${packet.length} bytes`);
   if (view.getUint8(0) !== NATPMP_VERSION) throw malformed(`version ${view.getUint8(0)}`);
   const opcodeByte = view.getUint8(1);
   if ((opcodeByte & RESPONSE) === 0) throw malformed('a request where an answer was due');

@@ -95,6 +95,7 @@ const RESPONSE = 0x80;
 /** RFC 7220, section 3: 1016 octets fit the largest packet; what people write is shorter. */
 const MAX_DESCRIPTION_BYTES = 256;
 const MAX_OPTIONS = 64;
+const SPACE = 0x20;
 
 const utf8 = new TextEncoder();
 const text = new TextDecoder();
@@ -199,7 +200,7 @@ function encodeMap(map: PcpMap): Uint8Array {
 function decodeMap(body: Uint8Array, direction: 'request' | 'response'): PcpMap {
   const view = viewOf(body);
   return {
-    nonce: body.slice(0, PCP_NONCE_BYTES),
+    nonce: Uint8Array.from(body.subarray(0, PCP_NONCE_BYTES)),
     protocol: view.getUint8(12),
     internalPort: view.getUint16(16),
     externalPort: view.getUint16(18),
@@ -256,7 +257,7 @@ function decodeOptions(bytes: Uint8Array, direction: 'request' | 'response'): Pc
         remoteAddress: addressFromBytes(data.subarray(4, 20)),
       });
     } else if (code === OPTION.description) {
-      options = { ...options, description: text.decode(data) };
+      options = { ...options, description: text.decode(data).trimEnd() };
     } else if (direction === 'request' && code < 128) {
       // Codes below 128 are mandatory to process (section 7.3); in an answer an unknown one means nothing.
       const known = code >= OPTION.thirdParty && code <= OPTION.filter;
@@ -269,10 +270,14 @@ function decodeOptions(bytes: Uint8Array, direction: 'request' | 'response'): Pc
   return filters.length > 0 ? { ...options, filters } : options;
 }
 
-/** The description's bytes, cut at a character's border. */
+/**
+ * The description's bytes, cut at a character's border, then filled with spaces to a multiple of 4:
+ * miniupnpd 2.3.1 does not skip an option's padding, and answers MALFORMED_OPTION where there is any.
+ */
 function shortened(description: string): Uint8Array {
-  const { read } = utf8.encodeInto(description, new Uint8Array(MAX_DESCRIPTION_BYTES));
-  return utf8.encode(description.slice(0, read));
+  const bytes = new Uint8Array(MAX_DESCRIPTION_BYTES).fill(SPACE);
+  const { written } = utf8.encodeInto(description, bytes);
+  return bytes.subarray(0, Math.ceil(written / 4) * 4);
 }
 
 function concatenated(parts: readonly Uint8Array[]): Uint8Array {

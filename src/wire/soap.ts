@@ -6,7 +6,7 @@
  */
 
 import { NatwardError } from '../errors.ts';
-import { child, childText, descendant, elements, parseXml, type XmlElement } from './xml.ts';
+import { child, childText, descendant, elements, escapeXml, parseXml, type XmlElement } from './xml.ts';
 
 export type SoapValues = Readonly<Record<string, string>>;
 
@@ -31,7 +31,7 @@ export function soapAction(serviceType: string, action: string): string {
 /** Arguments go out in the order given: some routers read them by place, not by name. */
 export function encodeSoapCall(call: SoapCall): string {
   return envelope(
-    `<u:${call.action} xmlns:u="${call.serviceType}">${elements(call.values)}</u:${call.action}>`,
+    `<u:${call.action} xmlns:u="${escapeXml(call.serviceType)}">${elements(call.values)}</u:${call.action}>`,
   );
 }
 
@@ -45,13 +45,22 @@ export function decodeSoapCall(document: string): SoapCall {
 export function encodeSoapReply(call: Pick<SoapCall, 'serviceType' | 'action'>, reply: SoapReply): string {
   if (reply.kind === 'response') {
     const name = `u:${call.action}Response`;
-    return envelope(`<${name} xmlns:u="${call.serviceType}">${elements(reply.values)}</${name}>`);
+    return envelope(
+      `<${name} xmlns:u="${escapeXml(call.serviceType)}">${replyValues(reply.values)}</${name}>`,
+    );
   }
   const detail = elements({ errorCode: reply.errorCode, errorDescription: reply.errorDescription });
   return envelope(
     '<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring><detail>' +
       `<UPnPError xmlns="urn:schemas-upnp-org:control-1-0">${detail}</UPnPError></detail></s:Fault>`,
   );
+}
+
+/** The listing, a document inside a value, goes out unescaped: miniupnpc reads it no other way. */
+function replyValues(values: SoapValues): string {
+  const { NewPortListing: listing, ...others } = values;
+  if (listing === undefined || listing.includes(']]>')) return elements(values);
+  return `${elements(others)}<NewPortListing><![CDATA[${listing}]]></NewPortListing>`;
 }
 
 /**
@@ -62,8 +71,13 @@ export function decodeSoapReply(document: string): SoapReply {
   const root = parseXml(document);
   const body = bodyOf(root);
   const content = body === undefined ? root : body.children[0];
-  // Portable SDK 1.6.22 routers say yes to DeletePortMapping with an empty body.
-  if (content === undefined) return { kind: 'response', values: {} };
+  if (content === undefined) {
+    // Portable SDK 1.6.22 routers say yes to DeletePortMapping with an empty body. A web page, or an answer
+    // that was cut short, has said nothing.
+    const empty = root.name.toLowerCase() === 'envelope' && body?.closed === true && body.text === '';
+    if (empty) return { kind: 'response', values: {} };
+    throw malformed('no answer in its body');
+  }
   if (content.name.toLowerCase() === 'fault') return faultOf(content);
   if (/response$/i.test(content.name)) return { kind: 'response', values: valuesOf(content) };
   throw malformed(`<${content.name.slice(0, 40)}> where an answer was due`);

@@ -139,6 +139,7 @@ export function decodeSsdp(packet: Uint8Array): SsdpMessage {
   const start = (lines[0] ?? '').trim();
   const headers = new Map<string, string>();
   for (const line of lines.slice(1)) {
+    if (line === '') break;
     const colon = line.indexOf(':');
     if (colon > 0) headers.set(line.slice(0, colon).trim().toUpperCase(), line.slice(colon + 1).trim());
   }

@@ -16,17 +16,26 @@ export interface XmlElement {
   readonly children: readonly XmlElement[];
   /** The element's own text, trimmed. */
   readonly text: string;
+  /** False where the document ends inside it. */
+  readonly closed: boolean;
 }
 
 /** Deepest real description seen: 12. Largest: under 400 elements. */
 const MAX_DEPTH = 32;
 const MAX_ELEMENTS = 20_000;
 
+/**
+ * A `<` that opens nothing: no name, `/`, `!` or `?` after it, or another `<` before the `>` (`<b>5 < 6 <3</b>`).
+ * Comments and CDATA are taken whole, since they may hold any. One pass, however the document is made.
+ */
+const BARE_LESS_THAN = /<!--[^]*?(?:-->|$)|<!\[CDATA\[[^]*?(?:\]\]>|$)|<(?![!?]|\/?[A-Za-z_:][^<>]*>)/g;
+
 interface Building {
   name: string;
   namespace: string | undefined;
   children: Building[];
   text: string;
+  closed: boolean;
 }
 
 /**
@@ -34,7 +43,7 @@ interface Building {
  * Throws MALFORMED where there is none, HOSTILE for a DTD or a document beyond the limits.
  */
 export function parseXml(document: string): XmlElement {
-  const root: Building = { name: '', namespace: undefined, children: [], text: '' };
+  const root: Building = { name: '', namespace: undefined, children: [], text: '', closed: true };
   const open: Building[] = [root];
   let elements = 0;
   const parser = new Parser(
@@ -49,6 +58,7 @@ export function parseXml(document: string): XmlElement {
           namespace: declaredNamespace(qualifiedName, attributes),
           children: [],
           text: '',
+          closed: true,
         };
         open.at(-1)?.children.push(element);
         open.push(element);
@@ -67,7 +77,11 @@ export function parseXml(document: string): XmlElement {
     },
     { xmlMode: true, decodeEntities: true },
   );
-  parser.end(document);
+  parser.write(document.replace(BARE_LESS_THAN, (found) => (found === '<' ? '&lt;' : found)));
+  const unfinished = [...open];
+  parser.end();
+  // A value that its document ends in the middle of is no value.
+  for (const element of unfinished) Object.assign(element, { text: '', closed: false });
   const top = root.children[0];
   if (top === undefined) throw new NatwardError('MALFORMED', 'no XML element in the document');
   return top;

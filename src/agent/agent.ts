@@ -1,0 +1,298 @@
+/**
+ * Wires discovery, mapping and memory together for whoever asks: one command, later the daemon. Chooses the
+ * gateways, opens a session with each, and remembers what came of it.
+ */
+
+import type { Offer } from '../discovery/gateway.ts';
+import { chooseGateways, type GatewayChoice } from '../discovery/route.ts';
+import { isNatwardError, NatwardError } from '../errors.ts';
+import { type Family, family, type IpAddress } from '../net/address.ts';
+import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
+import type { System } from '../system/system.ts';
+import { type Granted, type MapAsk, type MapOptions, type MapReport, mapAll } from './map.ts';
+import { rememberGateways, Session } from './session.ts';
+import { type RememberedMapping, Store } from './store.ts';
+import {
+  externalAddressOf,
+  type GatewayReport,
+  listMappings,
+  nobody,
+  type OwnMapping,
+  reportOf,
+} from './survey.ts';
+import { type UnmapReport, unmapAll } from './unmap.ts';
+
+export interface AskOptions extends GatewayChoice {
+  /** Speak this protocol only. */
+  readonly via?: MappingProtocol;
+  /** Give up when nothing has happened for this long. */
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+export interface ProgressOptions {
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Something that did not go well and does not change the result: a full sentence. */
+  readonly onWarning: (warning: NatwardError) => void;
+}
+
+/** A FRITZ!Box stumbles over searches in both families at once: by now it has heard all of the IPv4 one. */
+const IPV6_AFTER_MS = 900;
+
+export interface SurveyOptions {
+  /** Each protocol of each gateway, as it answers. */
+  readonly onOffer: (offer: Offer) => void;
+  /** Each gateway, when all is known about it. */
+  readonly onGateway: (report: GatewayReport) => void;
+}
+
+export class Agent {
+  readonly #system: System;
+  readonly #store: Store;
+
+  /** `directory` is where the agent remembers; it need not exist yet. */
+  constructor(system: System, directory: string) {
+    this.#system = system;
+    this.#store = new Store(directory, system.clock);
+  }
+
+  /**
+   * Maps every port of every ask. Refusals are in the report; throws NO_ROUTE, NO_GATEWAY or USAGE where
+   * nothing could be asked at all.
+   */
+  async map(asks: readonly MapAsk[], options: MapOptions & AskOptions & ProgressOptions): Promise<MapReport> {
+    const reports: MapReport[] = [];
+    for (const [of, group] of byFamily(asks)) {
+      reports.push(await this.#mapFamily(of, group, options));
+    }
+    return {
+      mappings: reports.flatMap(({ mappings }) => mappings),
+      failures: reports.flatMap(({ failures }) => failures),
+    };
+  }
+
+  async #mapFamily(
+    of: Family | undefined,
+    asks: readonly MapAsk[],
+    options: MapOptions & AskOptions & ProgressOptions,
+  ): Promise<MapReport> {
+    await using asking = await this.#ask(of, options);
+    const session = await asking.firstAnswering();
+    const report = await mapAll(asks, options, {
+      system: this.#system,
+      session,
+      remembered: this.#store.read().mappings,
+      signal: asking.signal,
+      onProgress: (done, total) => {
+        asking.progress();
+        options.onProgress?.(done, total);
+      },
+    });
+    session.stopAsking();
+    await this.#remember(report.mappings).catch((error: unknown) => warn(error, options));
+    await rememberGateways(this.#store, [session]);
+    return report;
+  }
+
+  async #remember(granted: readonly Granted[]): Promise<void> {
+    if (granted.length === 0) return;
+    const fresh = granted.map(remembered);
+    const places = new Set(fresh.map(placeOf));
+    await this.#store.update((state) => ({
+      ...state,
+      mappings: [...state.mappings.filter((old) => !places.has(placeOf(old))), ...fresh],
+    }));
+  }
+
+  /** Takes mappings back. Throws as `map` does. */
+  async unmap(
+    asks: readonly MapAsk[],
+    options: AskOptions & ProgressOptions & { readonly others: 'refuse' | 'force' },
+  ): Promise<UnmapReport> {
+    await using asking = await this.#ask(undefined, options);
+    const session = await asking.firstAnswering();
+    const report = await unmapAll(asks, {
+      session,
+      remembered: this.#store.read().mappings.filter(({ gateway }) => gateway === session.gateway.address),
+      others: options.others,
+      signal: asking.signal,
+      onProgress: (done, total) => {
+        asking.progress();
+        options.onProgress?.(done, total);
+      },
+    });
+    session.stopAsking();
+    const gone = new Set(report.released.map(placeOf));
+    if (gone.size > 0) {
+      await this.#store
+        .update((state) => ({ ...state, mappings: state.mappings.filter((one) => !gone.has(placeOf(one))) }))
+        .catch((error: unknown) => warn(error, options));
+    }
+    return report;
+  }
+
+  /** The table of the first gateway that answers. Throws NO_ROUTE, NO_GATEWAY or a refusal. */
+  async list(options: AskOptions): Promise<readonly OwnMapping[]> {
+    await using asking = await this.#ask(undefined, options);
+    const session = await asking.firstAnswering();
+    const rows = await listMappings(session, this.#store.read().mappings, this.#system.clock, asking.signal);
+    session.stopAsking();
+    await rememberGateways(this.#store, [session]);
+    return rows;
+  }
+
+  /**
+   * Every gateway there is, reported as soon as it is known. Throws NO_ROUTE, or NO_GATEWAY where none
+   * offers anything.
+   */
+  async gateways(options: AskOptions & SurveyOptions): Promise<void> {
+    let found = 0;
+    const survey = async (of: Family): Promise<NatwardError | undefined> => {
+      try {
+        await using asking = await this.#ask(of, options, options.onOffer);
+        const reports = await Promise.all(
+          asking.sessions.map((session) =>
+            reportOf(session, this.#system.clock, asking.signal, options.onGateway),
+          ),
+        );
+        await rememberGateways(this.#store, asking.sessions);
+        const offered = reports.filter((report) => report !== undefined).length;
+        found += offered;
+        return offered === 0 ? await nobody(asking.sessions) : undefined;
+      } catch (error) {
+        if (!isNatwardError(error, 'NO_ROUTE')) throw error;
+        return error;
+      }
+    };
+    const asked = survey(4);
+    await Promise.race([asked, this.#system.clock.sleep(IPV6_AFTER_MS)]);
+    const [ipv4, ipv6] = await Promise.all([asked, survey(6)]);
+    const error = ipv4 ?? ipv6;
+    if (found === 0 && error !== undefined) throw error;
+  }
+
+  /** The external address of the first gateway that answers; undefined where it does not know it. */
+  async externalAddress(options: AskOptions): Promise<IpAddress | undefined> {
+    await using asking = await this.#ask(undefined, options);
+    const session = await asking.firstAnswering();
+    return await externalAddressOf(session, this.#system.clock, asking.signal);
+  }
+
+  /** Begins to ask the gateways of one family; undefined: IPv4 where there is a way out, else IPv6. */
+  async #ask(of: Family | undefined, options: AskOptions, onOffer?: (offer: Offer) => void): Promise<Asking> {
+    const gateways = chooseGateways(await this.#system.network(), options);
+    const wanted = of ?? (gateways.some((gateway) => gateway.family === 4) ? 4 : 6);
+    const asked = gateways.filter((gateway) => gateway.family === wanted);
+    if (asked.length === 0) {
+      throw new NatwardError('NO_ROUTE', `this machine has no default route for IPv${wanted}`, {
+        advice: 'Name the gateway: --gateway ADDR.',
+      });
+    }
+    const protocols = new Set<MappingProtocol>(options.via === undefined ? MAPPING_PROTOCOLS : [options.via]);
+    return new Asking(this.#system, options, (signal) =>
+      asked.map(
+        (gateway) =>
+          new Session(this.#system, this.#store, gateway, { protocols, signal, ...(onOffer && { onOffer }) }),
+      ),
+    );
+  }
+}
+
+/** Sessions with all the gateways that may answer, under one time limit. */
+class Asking implements AsyncDisposable {
+  readonly sessions: readonly Session[];
+  readonly signal: AbortSignal;
+  readonly #system: System;
+  readonly #timeoutMs: number;
+  readonly #idle = new AbortController();
+  readonly #over = new AbortController();
+  #lastProgressMs: number;
+
+  constructor(system: System, options: AskOptions, open: (signal: AbortSignal) => readonly Session[]) {
+    this.#system = system;
+    this.#timeoutMs = options.timeoutMs;
+    this.#lastProgressMs = system.clock.now();
+    this.signal = AbortSignal.any([options.signal, this.#idle.signal]);
+    this.sessions = open(this.signal);
+    void this.#watch();
+  }
+
+  progress(): void {
+    this.#lastProgressMs = this.#system.clock.now();
+  }
+
+  async #watch(): Promise<void> {
+    const { clock } = this.#system;
+    try {
+      for (;;) {
+        const leftMs = this.#lastProgressMs + this.#timeoutMs - clock.now();
+        if (leftMs <= 0) break;
+        await clock.sleep(leftMs, this.#over.signal);
+      }
+      const seconds = this.#timeoutMs / 1000;
+      this.#idle.abort(
+        new NatwardError('TIMEOUT', `nothing came back for ${seconds} s`, {
+          advice: 'Give it longer: --timeout.',
+        }),
+      );
+    } catch {
+      // Disposed of in time.
+    }
+  }
+
+  /** The session of the best route that offers something. Throws NO_GATEWAY where none does. */
+  async firstAnswering(): Promise<Session> {
+    for (const session of this.sessions) {
+      if ((await session.mapper(() => true)) !== undefined) return session;
+    }
+    throw await nobody(this.sessions);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.sessions.map((session) => session[Symbol.asyncDispose]()));
+    this.#over.abort();
+  }
+}
+
+/** IPv4 and IPv6 asks go to different gateways: an ask for an IPv6 address is a pinhole. */
+function byFamily(asks: readonly MapAsk[]): ReadonlyMap<Family | undefined, readonly MapAsk[]> {
+  const groups = new Map<Family | undefined, MapAsk[]>();
+  for (const ask of asks) {
+    const of = ask.host === undefined ? undefined : family(ask.host);
+    groups.set(of, [...(groups.get(of) ?? []), ask]);
+  }
+  return groups;
+}
+
+function remembered(mapping: Granted): RememberedMapping {
+  const { gateway, via, protocol, internalClient, internalPort, externalPort, requestedExternalPort } =
+    mapping;
+  const { lifetimeSeconds, description } = mapping;
+  return {
+    gateway,
+    via,
+    protocol,
+    internalClient,
+    internalPort,
+    externalPort,
+    externalAddress: mapping.externalAddress ?? null,
+    requestedExternalPort,
+    lifetimeSeconds,
+    expiresAtMs: mapping.expiresAtMs ?? null,
+    description,
+    nonce: mapping.nonce === undefined ? null : Buffer.from(mapping.nonce).toString('hex'),
+    pinholeId: mapping.pinholeId ?? null,
+  };
+}
+
+/** A mapping made anew under another address of this host replaces the old one. */
+function placeOf(
+  one: Pick<RememberedMapping, 'gateway' | 'protocol' | 'externalPort' | 'internalPort'>,
+): string {
+  return `${one.gateway} ${one.protocol} ${one.externalPort} ${one.internalPort}`;
+}
+
+function warn(error: unknown, options: ProgressOptions): void {
+  if (!isNatwardError(error)) throw error;
+  options.onWarning(error);
+}

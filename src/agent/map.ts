@@ -1,0 +1,215 @@
+/**
+ * Maps what a person asked for: every port of every spec, several at a time where the gateway can take it,
+ * TCP and UDP of one port together or not at all. What this host holds already is refreshed, not mapped again.
+ */
+
+import { isNatwardError, NatwardError } from '../errors.ts';
+import type { IpAddress } from '../net/address.ts';
+import { type PortRange, portCount } from '../net/port-range.ts';
+import type { TransportProtocol } from '../net/protocol.ts';
+import type { HeldMapping, Mapping, MappingRequest } from '../mapping/mapping.ts';
+import type { System } from '../system/system.ts';
+import { PCP_NONCE_BYTES } from '../wire/pcp.ts';
+import type { Session } from './session.ts';
+import type { RememberedMapping } from './store.ts';
+
+/** One spec, read and checked. */
+export interface MapAsk {
+  /** As the person wrote it. */
+  readonly spec: string;
+  readonly protocols: readonly TransportProtocol[];
+  /** `any`: whatever the gateway gives. Otherwise as many ports as `internal`. */
+  readonly external: PortRange | 'any';
+  readonly internal: PortRange;
+  /** Another host, or this one by a certain address; undefined: this host. */
+  readonly host: IpAddress | undefined;
+}
+
+export interface MapOptions {
+  readonly lifetimeSeconds: number;
+  readonly choice: 'exact' | 'any';
+  readonly description: string | undefined;
+}
+
+export interface MapFailure {
+  readonly spec: string;
+  readonly error: NatwardError;
+}
+
+/** A mapping and the external port that was asked for; 0: any. */
+export interface Granted extends Mapping {
+  readonly requestedExternalPort: number;
+}
+
+export interface MapReport {
+  readonly mappings: readonly Granted[];
+  readonly failures: readonly MapFailure[];
+}
+
+export interface MapContext {
+  readonly system: System;
+  readonly session: Session;
+  readonly remembered: readonly RememberedMapping[];
+  readonly signal: AbortSignal;
+  /** After each port: how many are done, of how many. */
+  readonly onProgress: (done: number, total: number) => void;
+}
+
+/** One port of one spec, with its one or two protocols. */
+interface Port {
+  readonly ask: MapAsk;
+  readonly spec: string;
+  readonly internalPort: number;
+  /** 0: any. */
+  readonly externalPort: number;
+}
+
+/** Errors after which asking for further ports is in vain. */
+const HOPELESS = ['NO_GATEWAY', 'TIMEOUT', 'UNREACHABLE', 'ABORTED'] as const;
+
+export async function mapAll(
+  asks: readonly MapAsk[],
+  options: MapOptions,
+  context: MapContext,
+): Promise<MapReport> {
+  const mappings: Granted[] = [];
+  const failures: MapFailure[] = [];
+  const total = asks.reduce((sum, ask) => sum + portCount(ask.internal), 0);
+  const held = indexHeld(context);
+  const ports = eachPort(asks);
+  let done = 0;
+  let hopeless: NatwardError | undefined;
+
+  const work = async (limit: number) => {
+    for (let taken = 0; taken < limit; taken++) {
+      const next = ports.next();
+      if (next.done) return;
+      try {
+        if (hopeless !== undefined) throw hopeless;
+        mappings.push(...(await mapPort(next.value, options, context, held)));
+      } catch (error) {
+        if (!isNatwardError(error)) throw error;
+        if (isNatwardError(error, ...HOPELESS)) hopeless = error;
+        failures.push({ spec: next.value.spec, error });
+      }
+      done++;
+      context.onProgress(done, total);
+    }
+  };
+
+  // The first port decides which protocol answers, and with it how many requests may be under way.
+  await work(1);
+  const via = mappings[0]?.via;
+  const window = context.session.race.mappers.find((mapper) => mapper.protocol === via)?.window ?? 1;
+  await Promise.all(
+    Array.from({ length: Math.min(window, total - 1) }, () => work(Number.POSITIVE_INFINITY)),
+  );
+  return { mappings, failures };
+}
+
+function* eachPort(asks: readonly MapAsk[]): Generator<Port, undefined> {
+  for (const ask of asks) {
+    const single = portCount(ask.internal) === 1;
+    for (let at = 0; at < portCount(ask.internal); at++) {
+      const internalPort = ask.internal.first + at;
+      const externalPort = ask.external === 'any' ? 0 : ask.external.first + at;
+      const spec = single ? ask.spec : `${externalPort || '*'}:${internalPort}/${ask.protocols.join('+')}`;
+      yield { ask, spec, internalPort, externalPort };
+    }
+  }
+  return undefined;
+}
+
+/** TCP and UDP of one port: both or none. */
+async function mapPort(
+  port: Port,
+  options: MapOptions,
+  context: MapContext,
+  held: HeldIndex,
+): Promise<readonly Granted[]> {
+  const granted: { readonly mapping: Mapping; readonly isNew: boolean }[] = [];
+  try {
+    for (const protocol of port.ask.protocols) {
+      const internalClient = port.ask.host ?? context.session.gateway.localAddress;
+      const own = held.get(keyOf(protocol, port.internalPort)) ?? [];
+      const same = own.find((one) => one.requestedExternalPort === port.externalPort);
+      // The second protocol takes the number that the first one got.
+      const wanted = granted[0]?.mapping.externalPort ?? port.externalPort;
+      const request: MappingRequest = {
+        protocol,
+        internalClient,
+        internalPort: port.internalPort,
+        suggestedExternalPort: options.choice === 'exact' ? wanted : (same?.externalPort ?? wanted),
+        choice: options.choice,
+        lifetimeSeconds: options.lifetimeSeconds,
+        description: options.description ?? `natward ${port.internalPort}/${protocol}`,
+        nonce: nonceOf(own, context.system),
+        held: same && toHeld(same),
+      };
+      const mapping = await mapOne(request, context, same);
+      granted.push({ mapping, isNew: same === undefined });
+    }
+    return granted.map(({ mapping }) => ({ ...mapping, requestedExternalPort: port.externalPort }));
+  } catch (error) {
+    await takeBack(
+      granted.filter(({ isNew }) => isNew).map(({ mapping }) => mapping),
+      context,
+    );
+    throw error;
+  }
+}
+
+async function mapOne(
+  request: MappingRequest,
+  context: MapContext,
+  same: RememberedMapping | undefined,
+): Promise<Mapping> {
+  const mapping = await context.session.race.map(request, context.signal, same?.via);
+  const { suggestedExternalPort: wanted } = request;
+  if (wanted === 0 || mapping.externalPort === wanted) return mapping;
+  const note = `external port ${wanted} was not free: the gateway gave ${mapping.externalPort}`;
+  return { ...mapping, notes: [note, ...mapping.notes] };
+}
+
+/** The other protocol of the same port failed: nothing stays behind. What cannot be taken back ends by itself. */
+async function takeBack(mappings: readonly Mapping[], context: MapContext): Promise<void> {
+  for (const mapping of mappings) {
+    const mapper = context.session.race.mappers.find(({ protocol }) => protocol === mapping.via);
+    await mapper?.unmap(mapping).catch(() => undefined);
+  }
+}
+
+type HeldIndex = ReadonlyMap<string, readonly RememberedMapping[]>;
+
+/** What this host holds at this gateway, by protocol and internal port: whole port ranges are looked up. */
+function indexHeld({ remembered, session }: MapContext): HeldIndex {
+  const index = new Map<string, RememberedMapping[]>();
+  for (const one of remembered) {
+    if (one.gateway !== session.gateway.address) continue;
+    const key = keyOf(one.protocol, one.internalPort);
+    index.set(key, [...(index.get(key) ?? []), one]);
+  }
+  return index;
+}
+
+function keyOf(protocol: TransportProtocol, internalPort: number): string {
+  return `${protocol} ${internalPort}`;
+}
+
+function toHeld({
+  internalClient,
+  externalPort,
+  lifetimeSeconds,
+  pinholeId,
+}: RememberedMapping): HeldMapping {
+  return { internalClient, externalPort, lifetimeSeconds, pinholeId: pinholeId ?? undefined };
+}
+
+/** PCP knows a mapping by its internal side and nonce: what is held for the port keeps its nonce. */
+function nonceOf(own: readonly RememberedMapping[], system: System): Uint8Array {
+  const known = own.find((one) => one.nonce !== null)?.nonce;
+  if (known !== undefined && known !== null) return Uint8Array.from(Buffer.from(known, 'hex'));
+  const nonce = new Uint8Array(PCP_NONCE_BYTES);
+  system.fillRandom(nonce);
+  return nonce;
+}

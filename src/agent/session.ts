@@ -1,0 +1,131 @@
+/**
+ * One gateway while a command runs: it is being discovered, and whatever it offers takes part in the race.
+ * Opens what the command needs, closes it all at the end, and remembers where the gateway was found.
+ */
+
+import { Discovery, type DiscoveryReport } from '../discovery/discover.ts';
+import type { Gateway, Offer } from '../discovery/gateway.ts';
+import { isNatwardError, NatwardError } from '../errors.ts';
+import type { MappingProtocol } from '../net/protocol.ts';
+import { createMapper, Race } from '../mapping/race.ts';
+import type { PortMapper } from '../mapping/mapping.ts';
+import type { System } from '../system/system.ts';
+import type { Store } from './store.ts';
+
+export interface SessionOptions {
+  readonly protocols: ReadonlySet<MappingProtocol>;
+  readonly signal: AbortSignal;
+  readonly onOffer?: (offer: Offer) => void;
+}
+
+export class Session implements AsyncDisposable {
+  readonly gateway: Gateway;
+  readonly race: Race;
+  readonly offers: Offer[] = [];
+  /** Resolves when everything that can answer has answered. Never rejects. */
+  readonly discovered: Promise<DiscoveryReport>;
+  readonly #discovery: Discovery;
+  readonly #stop = new AbortController();
+  readonly #waiting = new Set<() => void>();
+
+  constructor(system: System, store: Store, gateway: Gateway, options: SessionOptions) {
+    this.gateway = gateway;
+    this.race = new Race(system);
+    this.#discovery = new Discovery(system, {
+      gateway,
+      protocols: options.protocols,
+      knownLocation: () => store.read().gateways.find((known) => isSame(known, gateway))?.location,
+      signal: AbortSignal.any([options.signal, this.#stop.signal]),
+      onOffer: (offer) => {
+        this.offers.push(offer);
+        this.race.add(createMapper(offer, system));
+        options.onOffer?.(offer);
+        for (const wake of this.#waiting) wake();
+      },
+    });
+    this.discovered = this.#discovery.done.then((report) => {
+      this.race.close();
+      for (const wake of this.#waiting) wake();
+      return report;
+    });
+  }
+
+  /** The first mapper that `wanted` accepts, as soon as it has answered; undefined when none will. */
+  async mapper(wanted: (mapper: PortMapper) => boolean): Promise<PortMapper | undefined> {
+    let over = false;
+    void this.discovered.then(() => {
+      over = true;
+    });
+    for (;;) {
+      const found = this.race.mappers.find(wanted);
+      if (found !== undefined || over) return found;
+      await new Promise<void>((resolve) => {
+        const wake = () => {
+          this.#waiting.delete(wake);
+          resolve();
+        };
+        this.#waiting.add(wake);
+        void this.discovered.then(wake);
+      });
+    }
+  }
+
+  /** Asks nobody any more who has not answered yet. */
+  stopAsking(): void {
+    this.#stop.abort();
+  }
+
+  /** What to say when the gateway has offered nothing: never mere silence where something was refused. */
+  async noOffer(): Promise<NatwardError> {
+    const { failures } = await this.discovered;
+    const hostile = failures.find((failure) => isNatwardError(failure, 'HOSTILE'));
+    const { address } = this.gateway;
+    const refused = failures.some((failure) => isNatwardError(failure, 'UNREACHABLE'));
+    const how = refused
+      ? 'refuses PCP and NAT-PMP (ICMP port unreachable)'
+      : 'answers neither PCP nor NAT-PMP';
+    const upnp = hostile === undefined ? 'no UPnP gateway answers a search' : hostile.message;
+    return new NatwardError('NO_GATEWAY', `${address} ${how}, and ${upnp} on ${this.gateway.interface}`, {
+      advice: 'Switch UPnP or NAT-PMP on in the gateway’s settings, or name another gateway: --gateway ADDR.',
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.race.settled();
+    this.#stop.abort();
+    await this.discovered;
+    await this.#discovery[Symbol.asyncDispose]();
+  }
+}
+
+/** Keeps where the gateway described itself, for the next time. Nothing is lost where it cannot be kept. */
+export async function rememberGateways(store: Store, sessions: readonly Session[]): Promise<void> {
+  const found = sessions.flatMap(({ gateway, offers }) =>
+    offers.flatMap((offer) =>
+      offer.protocol === 'upnp'
+        ? [{ address: gateway.address, interface: gateway.interface, location: offer.device.location }]
+        : [],
+    ),
+  );
+  const known = store.read().gateways;
+  const fresh = found.filter(
+    (one) => !known.some((old) => isSame(old, one) && old.location === one.location),
+  );
+  if (fresh.length === 0) return;
+  await store
+    .update((state) => ({
+      ...state,
+      gateways: [...fresh, ...state.gateways.filter((old) => !fresh.some((one) => isSame(old, one)))].slice(
+        0,
+        32,
+      ),
+    }))
+    .catch(() => undefined);
+}
+
+function isSame(
+  a: { address: string; interface: string },
+  b: { address: string; interface: string },
+): boolean {
+  return a.address === b.address && a.interface === b.interface;
+}

@@ -1,0 +1,180 @@
+/**
+ * What natward remembers between two commands: the mappings it made, with what it takes to refresh them or
+ * give them back, and where each gateway was found. One file, readable by its owner alone.
+ *
+ * `conf` writes it, atomically. Reading is a plain parse and check: conf takes 25 ms to load, a mapping over
+ * PCP takes 2 (docs/decisions/0004-state.md).
+ */
+
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import * as v from 'valibot';
+import { NatwardError } from '../errors.ts';
+import { type IpAddress, parseAddress } from '../net/address.ts';
+import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
+import type { Clock } from '../system/clock.ts';
+
+export interface RememberedMapping {
+  readonly gateway: IpAddress;
+  readonly via: MappingProtocol;
+  readonly protocol: TransportProtocol;
+  readonly internalClient: IpAddress;
+  readonly internalPort: number;
+  readonly externalPort: number;
+  readonly externalAddress: IpAddress | null;
+  /** As the person asked; 0: any. */
+  readonly requestedExternalPort: number;
+  readonly lifetimeSeconds: number;
+  /** Milliseconds since 1970; null: no end. */
+  readonly expiresAtMs: number | null;
+  readonly description: string;
+  /** PCP's 12 bytes, in hex. */
+  readonly nonce: string | null;
+  readonly pinholeId: number | null;
+}
+
+export interface KnownGateway {
+  readonly address: IpAddress;
+  readonly interface: string;
+  /** URL of its UPnP description. */
+  readonly location: string;
+}
+
+export interface State {
+  readonly version: 1;
+  readonly mappings: readonly RememberedMapping[];
+  readonly gateways: readonly KnownGateway[];
+}
+
+const address = v.pipe(
+  v.string(),
+  v.check((text) => parseAddress(text) !== undefined, 'not an address'),
+);
+const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
+
+const mappingSchema: v.GenericSchema<unknown, RememberedMapping> = v.object({
+  gateway: address,
+  via: v.picklist(['pcp', 'natpmp', 'upnp']),
+  protocol: v.picklist(['tcp', 'udp']),
+  internalClient: address,
+  internalPort: port,
+  externalPort: port,
+  externalAddress: v.nullable(address),
+  requestedExternalPort: port,
+  lifetimeSeconds: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)),
+  expiresAtMs: v.nullable(v.number()),
+  description: v.pipe(v.string(), v.maxLength(1024)),
+  nonce: v.nullable(v.pipe(v.string(), v.regex(/^[0-9a-f]{24}$/))),
+  pinholeId: v.nullable(v.pipe(v.number(), v.integer())),
+});
+
+const stateSchema: v.GenericSchema<unknown, State> = v.object({
+  version: v.literal(1),
+  // Two protocols, every port, and as much again for a second gateway.
+  mappings: v.pipe(v.array(mappingSchema), v.maxLength(262_144)),
+  gateways: v.pipe(
+    v.array(
+      v.object({
+        address,
+        interface: v.pipe(v.string(), v.maxLength(256)),
+        location: v.pipe(v.string(), v.maxLength(1024)),
+      }),
+    ),
+    v.maxLength(64),
+  ),
+});
+
+const EMPTY: State = { version: 1, mappings: [], gateways: [] };
+const NAME = 'state';
+/** A change takes milliseconds: a lock as old as this was left by a process that died. */
+const STALE_LOCK_MS = 10_000;
+const LOCK_RETRY_MS = 10;
+const LOCK_TRIES = 300;
+
+export class Store {
+  readonly #directory: string;
+  readonly #clock: Clock;
+  #cached: State | undefined;
+  #broken = false;
+
+  /** `directory` need not exist yet. */
+  constructor(directory: string, clock: Clock) {
+    this.#directory = directory;
+    this.#clock = clock;
+  }
+
+  get #file(): string {
+    return join(this.#directory, `${NAME}.json`);
+  }
+
+  /** What is remembered, without what has ended. A file that cannot be read counts as empty: see `update`. */
+  read(): State {
+    this.#cached ??= this.#load();
+    return this.#cached;
+  }
+
+  #load(): State {
+    let text: string;
+    try {
+      text = readFileSync(this.#file, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return EMPTY;
+      throw new NatwardError('FAILED', `cannot read ${this.#file}: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+    try {
+      const parsed = v.parse(stateSchema, JSON.parse(text));
+      const now = this.#clock.now();
+      return {
+        ...parsed,
+        mappings: parsed.mappings.filter((one) => one.expiresAtMs === null || one.expiresAtMs > now),
+      };
+    } catch {
+      this.#broken = true;
+      return EMPTY;
+    }
+  }
+
+  /**
+   * Changes what is remembered, one process at a time, and sweeps what has ended. A file that could not be
+   * read is set aside as `state.json.broken`, never overwritten. Throws FAILED where nothing can be written.
+   */
+  async update(change: (state: State) => State): Promise<void> {
+    try {
+      mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+      const unlock = await this.#lock();
+      try {
+        this.#cached = this.#load();
+        if (this.#broken) renameSync(this.#file, `${this.#file}.broken`);
+        this.#broken = false;
+        const { default: Conf } = await import('conf');
+        const conf = new Conf<State>({ cwd: this.#directory, configName: NAME, configFileMode: 0o600 });
+        this.#cached = change(this.#cached);
+        conf.store = this.#cached;
+      } finally {
+        unlock();
+      }
+    } catch (cause) {
+      throw new NatwardError('FAILED', `cannot write ${this.#file}: ${(cause as Error).message}`, {
+        cause,
+        advice: 'Without it a later natward unmap cannot take a PCP mapping back: it ends by its lifetime.',
+      });
+    }
+  }
+
+  async #lock(): Promise<() => void> {
+    const lock = join(dirname(this.#file), `${NAME}.lock`);
+    for (let tries = 0; ; tries++) {
+      try {
+        closeSync(openSync(lock, 'wx', 0o600));
+        return () => rmSync(lock, { force: true });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || tries === LOCK_TRIES) throw error;
+        const age = this.#clock.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? 0);
+        if (age > STALE_LOCK_MS) rmSync(lock, { force: true });
+        else await this.#clock.sleep(LOCK_RETRY_MS);
+      }
+    }
+  }
+}

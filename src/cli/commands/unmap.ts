@@ -1,0 +1,35 @@
+/** `natward unmap`. */
+
+import { localAgent } from '../../control/local.ts';
+import { realSystem } from '../../system/system.ts';
+import { exitCodeFor } from '../exit.ts';
+import { askOptions, type GatewayFlags } from '../options.ts';
+import { failureJson, printError, printFailures, printJson, printReleased } from '../output.ts';
+import { progressBar } from '../progress.ts';
+import { parseSpec, resolveSpec } from '../spec.ts';
+
+export async function run(
+  texts: readonly string[],
+  flags: GatewayFlags & { readonly force?: true },
+  signal: AbortSignal,
+): Promise<void> {
+  const specs = texts.map(parseSpec);
+  const asks = await Promise.all(specs.map((spec) => resolveSpec(spec, realSystem.resolve)));
+  const agent = await localAgent();
+  const bar = progressBar('releasing');
+  const { released, failures } = await agent
+    .unmap(asks, {
+      ...askOptions(flags, signal),
+      others: flags.force === true ? 'force' : 'refuse',
+      onProgress: bar.update,
+      onWarning: printError,
+    })
+    .finally(bar.stop);
+  if (flags.json) {
+    printJson({ released, failures: failures.map(failureJson) });
+  } else {
+    printReleased(released);
+    printFailures(failures);
+  }
+  process.exitCode = exitCodeFor(released.length, failures);
+}

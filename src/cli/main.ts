@@ -1,0 +1,105 @@
+/** The program `natward`: reads the command line, runs one command, and turns what it throws into words and an exit code. */
+
+import { Command, CommanderError } from 'commander';
+import { isNatwardError, NatwardError } from '../errors.ts';
+import { EXIT, exitCodeOf } from './exit.ts';
+import { parseDescription, parseGateway, parseLifetime, parseTimeout, parseVia } from './options.ts';
+import { printError } from './output.ts';
+
+/** Replaced by the bundler with package.json's. */
+declare const NATWARD_VERSION: string;
+
+const SPEC =
+  'EXTERNAL:HOST:PORT/PROTOCOL, of which only PORT is needed: 8080, 443:8443, *:6881/tcp+udp, 6000-6010/udp';
+const DEFAULT_LIFETIME = '2h';
+
+/** Runs the command in `argv` (as process.argv) and sets the process's exit code. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const interrupt = new AbortController();
+  const stop = () => interrupt.abort();
+  process.once('SIGINT', stop).once('SIGTERM', stop);
+  // `natward list | head` closes our output early: that is no failure.
+  process.stdout.on('error', () => process.exit(EXIT.done));
+  try {
+    process.exitCode = EXIT.done;
+    await program(interrupt.signal).parseAsync([...argv]);
+  } catch (error) {
+    process.exitCode = report(error, interrupt.signal);
+  } finally {
+    process.off('SIGINT', stop).off('SIGTERM', stop);
+  }
+}
+
+function report(error: unknown, signal: AbortSignal): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  if (signal.aborted) return EXIT.interrupted;
+  if (isNatwardError(error)) {
+    printError(error);
+    return exitCodeOf(error);
+  }
+  const what = error instanceof Error ? error.message : String(error);
+  printError(
+    new NatwardError('FAILED', `an error that natward did not expect: ${what}`, {
+      advice: 'Please report it, with the command that you ran.',
+    }),
+  );
+  return EXIT.failed;
+}
+
+function program(signal: AbortSignal): Command {
+  const natward = new Command('natward')
+    .description('Finds the gateway, maps ports over PCP, NAT-PMP and UPnP IGD, and shows what is mapped.')
+    .version(NATWARD_VERSION)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'natward: ')) });
+
+  asking(natward.command('map'))
+    .summary('map ports and exit')
+    .description(`Asks the gateway for mappings and prints what was granted.\n\nSPEC is ${SPEC}.`)
+    .argument('<spec...>', 'what to map')
+    .option(
+      '--lifetime <duration>',
+      'how long the gateway is to keep it: 90s, 30m, 2h, 7d',
+      parseLifetime,
+      parseLifetime(DEFAULT_LIFETIME),
+    )
+    .option('--description <text>', 'what the gateway shows for it', parseDescription)
+    .option('--exact', 'this external port or none')
+    .action(async (specs, flags) => (await import('./commands/map.ts')).run(specs, flags, signal));
+
+  asking(natward.command('unmap'))
+    .summary('take mappings back')
+    .description(`Takes back what natward mapped on this host.\n\nSPEC is ${SPEC}.`)
+    .argument('<spec...>', 'what to take back')
+    .option('--force', 'take back also what somebody else mapped, where the gateway allows it')
+    .action(async (specs, flags) => (await import('./commands/unmap.ts')).run(specs, flags, signal));
+
+  asking(natward.command('list'))
+    .description('Shows the mapping table of the gateway, with the rows that natward made here marked "own".')
+    .action(async (flags) => (await import('./commands/list.ts')).run(flags, signal));
+
+  asking(natward.command('gateway'))
+    .description('Shows the gateways found, what they speak, and whether the internet can reach them.')
+    .action(async (flags) => (await import('./commands/gateway.ts')).run(flags, signal));
+
+  asking(natward.command('address'))
+    .description('Prints the external address and nothing else.')
+    .action(async (flags) => (await import('./commands/address.ts')).run(flags, signal));
+
+  natward
+    .command('demo')
+    .description('Runs the whole road on loopback against an embedded gateway: no router and no root needed.')
+    .option('--json', 'print one JSON document')
+    .action(async (flags) => (await import('./commands/demo.ts')).run(flags, signal));
+
+  return natward;
+}
+
+function asking(command: Command): Command {
+  return command
+    .option('--via <protocol>', 'speak only pcp, natpmp or upnp', parseVia)
+    .option('--gateway <address>', 'ask this gateway and no other', parseGateway)
+    .option('--interface <name>', 'ask on this network interface only')
+    .option('--timeout <duration>', 'give up when nothing has happened for so long', parseTimeout, 5000)
+    .option('--json', 'print one JSON document');
+}

@@ -1,0 +1,186 @@
+/**
+ * The words of the command line: facts on stdout, one a line; what went wrong on stderr; with `--json` one
+ * document on stdout and nothing else there.
+ */
+
+import type { GatewayReport, Granted, MapFailure, Offer, OwnMapping, Released } from '../control/protocol.ts';
+import type { NatwardError } from '../errors.ts';
+import type { Endpoint } from '../net/endpoint.ts';
+import { bracketed } from '../net/address.ts';
+import type { MappingProtocol } from '../net/protocol.ts';
+
+const PROTOCOL_NAME: Readonly<Record<MappingProtocol, string>> = {
+  pcp: 'PCP',
+  natpmp: 'NAT-PMP',
+  upnp: 'UPnP',
+};
+/** Failures of one command that are written out; the rest is counted. */
+const FAILURES_SHOWN = 10;
+
+export function print(line: string): void {
+  process.stdout.write(`${clean(line)}\n`);
+}
+
+export function printJson(document: unknown): void {
+  process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+}
+
+export function printError(error: NatwardError): void {
+  const message = error.message.replace(/[.:\s]+$/, '');
+  const advice = error.advice === undefined ? '' : ` ${error.advice}`;
+  process.stderr.write(`natward: ${clean(`${message}.${advice}`)}\n`);
+}
+
+/** What a gateway wrote may hold control characters that would drive the terminal. */
+function clean(text: string): string {
+  // oxlint-disable-next-line no-control-regex
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+}
+
+/** Runs of ports are one line: `tcp 198.51.100.7:6000-6010 -> 192.168.1.10:7000-7010 ...`. */
+export function printMappings(mappings: readonly Granted[]): void {
+  for (const run of runsOf(mappings)) {
+    const [first, last] = [run[0] as Granted, run.at(-1) as Granted];
+    const outside = endpoint(first.externalAddress ?? '*', first.externalPort, last.externalPort);
+    const inside = endpoint(first.internalClient, first.internalPort, last.internalPort);
+    const lifetime = first.lifetimeSeconds === 0 ? 'until deleted' : `for ${duration(first.lifetimeSeconds)}`;
+    const via = `via ${PROTOCOL_NAME[first.via]} on ${first.gateway}`;
+    print(`${first.protocol} ${outside} -> ${inside} ${lifetime} ${via}`);
+    for (const note of first.notes) print(`note: ${first.protocol} ${first.externalPort}: ${note}`);
+  }
+}
+
+/** Neighbours that differ by one in both ports and by nothing else. */
+function runsOf(mappings: readonly Granted[]): Granted[][] {
+  const sorted = [...mappings].sort(
+    (a, b) =>
+      a.protocol.localeCompare(b.protocol) ||
+      a.internalPort - b.internalPort ||
+      a.externalPort - b.externalPort,
+  );
+  const runs: Granted[][] = [];
+  for (const mapping of sorted) {
+    const last = runs.at(-1)?.at(-1);
+    const joins =
+      last !== undefined &&
+      last.protocol === mapping.protocol &&
+      last.internalPort + 1 === mapping.internalPort &&
+      last.externalPort + 1 === mapping.externalPort &&
+      last.lifetimeSeconds === mapping.lifetimeSeconds &&
+      last.via === mapping.via &&
+      last.notes.length === 0 &&
+      mapping.notes.length === 0;
+    if (joins) runs.at(-1)?.push(mapping);
+    else runs.push([mapping]);
+  }
+  return runs;
+}
+
+function endpoint(address: string, first: number, last: number): string {
+  return `${bracketed(address)}:${first === last ? first : `${first}-${last}`}`;
+}
+
+export function printReleased(released: readonly Released[]): void {
+  for (const one of released) {
+    print(`${one.protocol} ${one.externalPort} -> ${formatInside(one)} released on ${one.gateway}`);
+  }
+}
+
+function formatInside(one: { internalClient: string; internalPort: number }): string {
+  const inside: Endpoint = { address: one.internalClient, port: one.internalPort };
+  return `${bracketed(inside.address)}:${inside.port}`;
+}
+
+export function printFailures(failures: readonly MapFailure[]): void {
+  const seen = new Set<string>();
+  const distinct = failures.filter(({ error }) => !seen.has(error.message) && seen.add(error.message));
+  for (const { error } of distinct.slice(0, FAILURES_SHOWN)) printError(error);
+  const more = failures.length - Math.min(distinct.length, FAILURES_SHOWN);
+  if (more > 0) process.stderr.write(`natward: and ${more} more failures: natward --json lists them all\n`);
+}
+
+export function printTable(rows: readonly OwnMapping[]): void {
+  const width = (of: (row: OwnMapping) => string) => Math.max(0, ...rows.map((row) => of(row).length));
+  const outside = (row: OwnMapping) => String(row.externalPort);
+  const [outsideWidth, insideWidth] = [width(outside), width(formatInside)];
+  for (const row of rows) {
+    const left = remaining(row.remainingSeconds);
+    const marks = `${row.own ? ' own' : ''}${row.enabled ? '' : ' disabled'}`;
+    print(
+      `${row.protocol} ${outside(row).padStart(outsideWidth)} -> ${formatInside(row).padEnd(insideWidth)} ${left} "${row.description}"${marks}`,
+    );
+  }
+  if (rows.length === 0) print('no mappings');
+}
+
+function remaining(seconds: number | undefined): string {
+  if (seconds === undefined) return '?';
+  return seconds === 0 ? 'until deleted' : duration(seconds);
+}
+
+export function printOffer(offer: Offer): void {
+  const { address, interface: name } = offer.gateway;
+  const detail =
+    offer.protocol === 'upnp'
+      ? `: ${offer.device.model}, ${offer.device.connection.serviceType}, ${offer.device.location}`
+      : '';
+  print(`${address} on ${name} speaks ${PROTOCOL_NAME[offer.protocol]}${detail}`);
+}
+
+export function printGateway(report: GatewayReport): void {
+  if (report.externalAddress !== undefined)
+    print(`${report.address} external address ${report.externalAddress}`);
+  print(`${report.address} ${report.verdict.message}`);
+}
+
+/** `1d 2h`, `59m 58s`: the two largest units. */
+export function duration(seconds: number): string {
+  const units = [
+    ['d', Math.floor(seconds / 86_400)],
+    ['h', Math.floor(seconds / 3600) % 24],
+    ['m', Math.floor(seconds / 60) % 60],
+    ['s', seconds % 60],
+  ] as const;
+  const shown = units.filter(([, count]) => count > 0).slice(0, 2);
+  return shown.length === 0 ? '0s' : shown.map(([unit, count]) => `${count}${unit}`).join(' ');
+}
+
+export function failureJson({ spec, error }: MapFailure): object {
+  return { spec, code: error.code, message: error.message, advice: error.advice ?? null };
+}
+
+export function mappingJson(mapping: Granted): object {
+  return {
+    protocol: mapping.protocol,
+    externalAddress: mapping.externalAddress ?? null,
+    externalPort: mapping.externalPort,
+    internalClient: mapping.internalClient,
+    internalPort: mapping.internalPort,
+    target: null,
+    lifetimeSeconds: mapping.lifetimeSeconds,
+    expiresAt: mapping.expiresAtMs === undefined ? null : new Date(mapping.expiresAtMs).toISOString(),
+    via: mapping.via,
+    gateway: mapping.gateway,
+    description: mapping.description,
+    notes: mapping.notes,
+  };
+}
+
+export function rowJson(row: OwnMapping): object {
+  const { protocol, externalPort, internalClient, internalPort, description, enabled, own } = row;
+  const remainingSeconds = row.remainingSeconds ?? null;
+  return {
+    protocol,
+    externalPort,
+    internalClient,
+    internalPort,
+    description,
+    remainingSeconds,
+    enabled,
+    own,
+  };
+}
+
+export function gatewayJson(report: GatewayReport): object {
+  return { ...report, externalAddress: report.externalAddress ?? null, upnp: report.upnp ?? null };
+}

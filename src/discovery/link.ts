@@ -1,0 +1,188 @@
+/**
+ * One UDP conversation with port 5351 of a gateway, which PCP and NAT-PMP share. Requests are sent again
+ * until an answer is accepted, the schedule ends, or the gateway's host refuses. Every datagram is read
+ * once; one from elsewhere, one that cannot be read and one that answers nothing are dropped and counted.
+ */
+
+import { NatwardError } from '../errors.ts';
+import { withoutZone } from '../net/address.ts';
+import { type Endpoint, formatEndpoint } from '../net/endpoint.ts';
+import { aborted, type Clock } from '../system/clock.ts';
+import type { System } from '../system/system.ts';
+import type { UdpSocket } from '../system/udp.ts';
+import { decodeNatpmpResponse, NATPMP_VERSION, type NatpmpResponse } from '../wire/natpmp.ts';
+import { decodePcpResponse, PCP_MAX_BYTES, type PcpResponse } from '../wire/pcp.ts';
+import type { Gateway } from './gateway.ts';
+
+export type LinkMessage =
+  | ({ readonly version: 0 } & NatpmpResponse)
+  | ({ readonly version: 2 } & PcpResponse);
+
+/** When a request is sent, and when its sender gives up: milliseconds from the first sending. */
+export interface Schedule {
+  readonly sendAtMs: readonly number[];
+  readonly deadlineMs: number;
+}
+
+/**
+ * A person waits for the answer: a probe is repeated sooner than RFC 6887, section 8.1.1 (3 s) and RFC 6886,
+ * section 3.1 (250 ms) say, and five packets are all. The lease keeper follows the RFCs.
+ */
+export const PROBE_SCHEDULE: Schedule = { sendAtMs: [0, 100, 300, 700, 1300], deadlineMs: 2000 };
+
+/**
+ * A grant is work for the gateway, each copy of the request again: miniupnpd walks its permissions port by
+ * port. So RFC 6886, section 3.1: 250 ms, doubling.
+ */
+export const GRANT_SCHEDULE: Schedule = { sendAtMs: [0, 250, 750, 1750], deadlineMs: 3000 };
+
+export interface Stops {
+  /** Gives up. */
+  readonly signal?: AbortSignal | undefined;
+  /** Nothing more is sent; an answer to what was sent is still taken. */
+  readonly enough?: AbortSignal | undefined;
+}
+
+interface Pending {
+  readonly offer: (message: LinkMessage) => boolean;
+  readonly fail: (error: NatwardError) => void;
+}
+
+export class GatewayLink implements AsyncDisposable {
+  readonly remote: Endpoint;
+  /** Datagrams that were no answer to anything asked. */
+  dropped = 0;
+  #pending = new Set<Pending>();
+  #refusal: NatwardError | undefined;
+  #socket: UdpSocket | undefined;
+  readonly #clock: Clock;
+
+  private constructor(remote: Endpoint, clock: Clock) {
+    this.remote = remote;
+    this.#clock = clock;
+  }
+
+  static async open(system: System, gateway: Gateway): Promise<GatewayLink> {
+    const link = new GatewayLink({ address: gateway.address, port: gateway.ports.pcp }, system.clock);
+    link.#socket = await system.openUdp({
+      family: gateway.family,
+      localAddress: gateway.localAddress,
+      peer: link.remote,
+      onDatagram: (data, source) => link.#receive(data, source),
+      onRefused: (cause) => link.#refuse(cause),
+    });
+    return link;
+  }
+
+  /** This host's address as the gateway sees it, unless a NAT is between. */
+  get localAddress(): string {
+    return withoutZone((this.#socket as UdpSocket).local.address);
+  }
+
+  /**
+   * Sends `packet` by the schedule until `accept` returns a value for a message. `accept` throws to
+   * turn a message into a refusal. Rejects with TIMEOUT, UNREACHABLE, ABORTED, or what `accept` threw.
+   */
+  request<T>(
+    packet: Uint8Array,
+    accept: (message: LinkMessage) => T | undefined,
+    schedule: Schedule,
+    { signal, enough }: Stops,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const stopSending = new AbortController();
+      const settle = (act: () => void) => {
+        this.#pending.delete(pending);
+        signal?.removeEventListener('abort', stop);
+        stopSending.abort();
+        act();
+      };
+      const pending: Pending = {
+        offer: (message) => {
+          try {
+            const value = accept(message);
+            if (value === undefined) return false;
+            settle(() => resolve(value));
+          } catch (error) {
+            settle(() => reject(error));
+          }
+          return true;
+        },
+        fail: (error) => settle(() => reject(error)),
+      };
+      const stop = () => pending.fail(aborted(signal as AbortSignal));
+      if (signal?.aborted) return stop();
+      if (this.#refusal !== undefined) return pending.fail(this.#refusal);
+      signal?.addEventListener('abort', stop, { once: true });
+      this.#pending.add(pending);
+      void this.#send(packet, schedule, pending, stopSending.signal, enough);
+    });
+  }
+
+  async #send(
+    packet: Uint8Array,
+    schedule: Schedule,
+    pending: Pending,
+    signal: AbortSignal,
+    enough?: AbortSignal,
+  ): Promise<void> {
+    try {
+      let elapsedMs = 0;
+      for (const atMs of schedule.sendAtMs) {
+        if (atMs > elapsedMs) await this.#clock.sleep(atMs - elapsedMs, signal);
+        elapsedMs = atMs;
+        if (!enough?.aborted) this.#socket?.send(packet);
+      }
+      await this.#clock.sleep(schedule.deadlineMs - elapsedMs, signal);
+    } catch {
+      return; // Settled meanwhile: the sleep was cut.
+    }
+    const seconds = schedule.deadlineMs / 1000;
+    pending.fail(
+      new NatwardError('TIMEOUT', `${formatEndpoint(this.remote)} did not answer within ${seconds} s`),
+    );
+  }
+
+  #receive(data: Uint8Array, source: Endpoint): void {
+    const message = this.#isRemote(source) ? decode(data) : undefined;
+    if (message !== undefined) {
+      for (const pending of this.#pending) if (pending.offer(message)) return;
+    }
+    this.dropped++;
+  }
+
+  #isRemote(source: Endpoint): boolean {
+    return (
+      source.port === this.remote.port && withoutZone(source.address) === withoutZone(this.remote.address)
+    );
+  }
+
+  #refuse(cause: NodeJS.ErrnoException): void {
+    const why =
+      cause.code === 'ECONNREFUSED' ? 'nothing listens there (ICMP port unreachable)' : cause.message;
+    this.#refusal = new NatwardError('UNREACHABLE', `${formatEndpoint(this.remote)} refused: ${why}`, {
+      cause,
+    });
+    for (const pending of this.#pending) pending.fail(this.#refusal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#refusal = new NatwardError(
+      'ABORTED',
+      `the conversation with ${formatEndpoint(this.remote)} is over`,
+    );
+    for (const pending of this.#pending) pending.fail(this.#refusal);
+    await this.#socket?.[Symbol.asyncDispose]();
+  }
+}
+
+function decode(data: Uint8Array): LinkMessage | undefined {
+  if (data.length > PCP_MAX_BYTES) return undefined;
+  try {
+    return data[0] === NATPMP_VERSION
+      ? { version: 0, ...decodeNatpmpResponse(data) }
+      : { version: 2, ...decodePcpResponse(data) };
+  } catch {
+    return undefined; // MALFORMED is all that the decoders throw; the caller counts it.
+  }
+}

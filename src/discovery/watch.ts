@@ -1,0 +1,104 @@
+/**
+ * Hears what gateways announce without being asked: SSDP notifications on 239.255.255.250:1900 (a device
+ * came, went, or started again: BOOTID.UPNP.ORG), and NAT-PMP and PCP announcements on 224.0.0.1:5350 (a
+ * restart, or a new external address). What to do about them is for the lease keeper; every one may be forged, so
+ * none is more than a reason to ask the gateway.
+ */
+
+import { type IpAddress, withoutZone } from '../net/address.ts';
+import type { Endpoint } from '../net/endpoint.ts';
+import type { System } from '../system/system.ts';
+import type { UdpSocket } from '../system/udp.ts';
+import { ANNOUNCE_ADDRESS, ANNOUNCE_PORT, decodeNatpmpResponse, NATPMP_VERSION } from '../wire/natpmp.ts';
+import { decodePcpResponse } from '../wire/pcp.ts';
+import { decodeSsdp, SSDP_IPV4, SSDP_PORT } from '../wire/ssdp.ts';
+import type { Gateway } from './gateway.ts';
+
+export type Announcement = { readonly source: IpAddress } & (
+  | {
+      readonly kind: 'upnp-alive';
+      readonly location: string;
+      readonly usn: string;
+      readonly bootId: number | undefined;
+    }
+  | { readonly kind: 'upnp-byebye'; readonly usn: string; readonly bootId: number | undefined }
+  | { readonly kind: 'upnp-update'; readonly usn: string; readonly nextBootId: number | undefined }
+  | { readonly kind: 'natpmp'; readonly epochSeconds: number; readonly externalAddress: IpAddress }
+  | { readonly kind: 'pcp'; readonly epochSeconds: number }
+);
+
+/** What a multicast datagram announces; undefined where it is no announcement. Never throws. */
+export function decodeAnnouncement(data: Uint8Array, source: IpAddress): Announcement | undefined {
+  try {
+    return data[0] !== undefined && data[0] < 0x20 ? decodeEpoch(data, source) : decodeNotify(data, source);
+  } catch {
+    return undefined; // MALFORMED: on a multicast group anything may arrive.
+  }
+}
+
+function decodeEpoch(data: Uint8Array, source: IpAddress): Announcement | undefined {
+  if (data[0] === NATPMP_VERSION) {
+    const message = decodeNatpmpResponse(data);
+    if (message.opcode !== 'address' || message.result !== 0) return undefined;
+    const { epochSeconds, externalAddress } = message;
+    return { kind: 'natpmp', source, epochSeconds, externalAddress };
+  }
+  const message = decodePcpResponse(data);
+  return message.opcode === 'announce'
+    ? { kind: 'pcp', source, epochSeconds: message.epochSeconds }
+    : undefined;
+}
+
+function decodeNotify(data: Uint8Array, source: IpAddress): Announcement | undefined {
+  const message = decodeSsdp(data);
+  switch (message.kind) {
+    case 'alive': {
+      const { location, usn, bootId } = message;
+      return { kind: 'upnp-alive', source, location, usn, bootId };
+    }
+    case 'update':
+      return { kind: 'upnp-update', source, usn: message.usn, nextBootId: message.nextBootId };
+    case 'byebye':
+      return { kind: 'upnp-byebye', source, usn: message.usn, bootId: message.bootId };
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * Listens on the interface of one IPv4 gateway until disposed of. PCP and NAT-PMP announcements count only
+ * from the gateway itself (RFC 6886, section 3.2.1). Throws FAILED where a port cannot be shared.
+ */
+export async function watchAnnouncements(
+  system: System,
+  gateway: Gateway,
+  onAnnouncement: (announcement: Announcement) => void,
+): Promise<AsyncDisposable> {
+  const listen = (group: IpAddress, port: number): Promise<UdpSocket> =>
+    system.openUdp({
+      family: 4,
+      // Bound to the group: datagrams to other groups and to this host's own address stay away.
+      localAddress: group,
+      localPort: port,
+      multicast: { interface: gateway.localAddress, hops: 1, join: [group] },
+      onDatagram: (data, source) => receive(data, source),
+    });
+  const receive = (data: Uint8Array, source: Endpoint) => {
+    const announcement = decodeAnnouncement(data, source.address);
+    if (announcement === undefined) return;
+    const fromGateway = withoutZone(source.address) === gateway.address;
+    if (fromGateway || announcement.kind.startsWith('upnp')) onAnnouncement(announcement);
+  };
+  const ssdp = await listen(SSDP_IPV4, SSDP_PORT);
+  try {
+    const epoch = await listen(ANNOUNCE_ADDRESS, ANNOUNCE_PORT);
+    return {
+      async [Symbol.asyncDispose]() {
+        await Promise.all([ssdp[Symbol.asyncDispose](), epoch[Symbol.asyncDispose]()]);
+      },
+    };
+  } catch (error) {
+    await ssdp[Symbol.asyncDispose]();
+    throw error;
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * One HTTP request to a router. Routers answer in HTTP/1.0, with a Content-Length that is wrong, without a
+ * Content-Type; and what calls itself a router may be hostile. So the parser is the lenient one, no redirect
+ * is followed, no connection is kept, and size and time have an end.
+ */
+
+import { NatwardError } from '../errors.ts';
+import type { IpAddress } from '../net/address.ts';
+import { aborted } from './clock.ts';
+
+export interface HttpRequest {
+  readonly method: 'GET' | 'POST';
+  /** `http:` only. */
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly localAddress?: IpAddress;
+  readonly signal?: AbortSignal;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  readonly body: string;
+}
+
+/**
+ * Throws UNREACHABLE (refused or reset), TIMEOUT, HOSTILE (a body or a head over the limit, a redirect), or
+ * ABORTED. An answer with any other status is an answer.
+ */
+export type HttpClient = (request: HttpRequest) => Promise<HttpResponse>;
+
+const MAX_BODY_BYTES = 512 * 1024;
+const MAX_HEAD_BYTES = 64 * 1024;
+const LIMIT_MS = 5000;
+
+export const httpRequest: HttpClient = async (request) => {
+  // Where PCP or NAT-PMP answers, HTTP is never needed: it is loaded here, and not at start.
+  const http = await import('node:http');
+  const url = new URL(request.url);
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  return new Promise((resolve, reject) => {
+    const body = request.body === undefined ? undefined : new TextEncoder().encode(request.body);
+    const outgoing = http.request({
+      method: request.method,
+      host,
+      port: url.port === '' ? 80 : Number(url.port),
+      path: url.pathname + url.search,
+      agent: false,
+      insecureHTTPParser: true,
+      maxHeaderSize: MAX_HEAD_BYTES,
+      ...(request.localAddress === undefined ? {} : { localAddress: request.localAddress }),
+      headers: {
+        Connection: 'close',
+        ...request.headers,
+        ...(body === undefined ? {} : { 'Content-Length': String(body.length) }),
+      },
+    });
+    const finish = (act: () => void) => {
+      clearTimeout(limit);
+      request.signal?.removeEventListener('abort', stop);
+      outgoing.destroy();
+      act();
+    };
+    const fail = (error: NatwardError) => finish(() => reject(error));
+    const stop = () => fail(aborted(request.signal as AbortSignal));
+    const limit = setTimeout(
+      () =>
+        fail(
+          new NatwardError('TIMEOUT', `${url.host} did not finish its answer within ${LIMIT_MS / 1000} s`),
+        ),
+      LIMIT_MS,
+    );
+    if (request.signal?.aborted) {
+      stop();
+      return;
+    }
+    request.signal?.addEventListener('abort', stop, { once: true });
+    outgoing.on('error', (cause: NodeJS.ErrnoException) => {
+      const code = cause.code === 'HPE_HEADER_OVERFLOW' ? 'HOSTILE' : 'UNREACHABLE';
+      fail(
+        new NatwardError(code, `no HTTP answer from ${url.host}: ${cause.message || cause.code}`, { cause }),
+      );
+    });
+    outgoing.on('response', (response) => {
+      const status = response.statusCode ?? 0;
+      if (status >= 300 && status < 400) {
+        fail(
+          new NatwardError(
+            'HOSTILE',
+            `${url.host} redirects to ${String(response.headers.location).slice(0, 80)}`,
+          ),
+        );
+        return;
+      }
+      const chunks: Uint8Array[] = [];
+      let size = 0;
+      const complete = () => finish(() => resolve({ status, body: Buffer.concat(chunks).toString('utf8') }));
+      response.on('data', (chunk: Uint8Array) => {
+        size += chunk.length;
+        if (size > MAX_BODY_BYTES) {
+          fail(new NatwardError('HOSTILE', `${url.host} sends more than ${MAX_BODY_BYTES / 1024} KiB`));
+        } else chunks.push(chunk);
+      });
+      response.on('end', complete);
+      // A Content-Length that promises too much: the connection ends first. What came is judged by its parser.
+      response.on('error', complete);
+    });
+    outgoing.end(body);
+  });
+};
