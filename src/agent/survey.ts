@@ -82,13 +82,17 @@ function protocolsOf(offers: readonly Offer[]): readonly MappingProtocol[] {
  */
 export async function externalAddressOf(
   session: Session,
+  clock: Clock,
   signal: AbortSignal,
 ): Promise<IpAddress | undefined> {
   const asked = new Set<MappingProtocol>();
+  const patience = clock.sleep(PCP_PATIENCE_MS, signal).catch(() => undefined);
   for (;;) {
+    const easy = session.mapper(({ protocol }) => protocol !== 'pcp' && !asked.has(protocol));
     const mapper =
-      (await session.mapper(({ protocol }) => protocol !== 'pcp' && !asked.has(protocol))) ??
-      session.race.mappers.find(({ protocol }) => protocol === 'pcp' && !asked.has(protocol));
+      (await Promise.race([easy, patience.then(() => undefined)])) ??
+      session.race.mappers.find(({ protocol }) => !asked.has(protocol)) ??
+      (await easy);
     if (mapper === undefined) break;
     asked.add(mapper.protocol);
     const address = await mapper.externalAddress(signal).catch(() => undefined);

@@ -1,0 +1,205 @@
+/**
+ * The embedded gateway: answers SSDP, HTTP, SOAP, NAT-PMP and PCP on real sockets, keeps one table of
+ * mappings behind all of them, and carries the mapped traffic itself. It does what the standards say; where
+ * a real router does otherwise, a quirk can be switched on.
+ */
+
+import type { Socket } from 'node:dgram';
+import { NatwardError } from '../errors.ts';
+import { family, type IpAddress } from '../net/address.ts';
+import type { Endpoint } from '../net/endpoint.ts';
+import type { Clock } from '../system/clock.ts';
+import { ANNOUNCE_ADDRESS, ANNOUNCE_PORT, encodeNatpmpResponse } from '../wire/natpmp.ts';
+import { encodePcpResponse } from '../wire/pcp.ts';
+import { SSDP_IPV4, SSDP_IPV6, SSDP_PORT } from '../wire/ssdp.ts';
+import { Counters } from './counters.ts';
+import { bindDatagram, closeDatagram } from './datagram.ts';
+import { Grants } from './grants.ts';
+import { HookSet } from './hooks.ts';
+import { HttpSide } from './http.ts';
+import { Identity } from './identity.ts';
+import { MappingPort } from './mapping-port.ts';
+import { openOnOnePort } from './one-port.ts';
+import { type Pinhole, Pinholes } from './pinholes.ts';
+import type { Quirks } from './quirks/quirks.ts';
+import { switchQuirks } from './quirks/switch.ts';
+import {
+  type GatewayPorts,
+  type GatewaySettings,
+  type ResolvedSettings,
+  resolveSettings,
+} from './settings.ts';
+import type { Site } from './site.ts';
+import { SsdpSide } from './ssdp.ts';
+import type { TableEntry } from './table.ts';
+
+/** `natpmp` and `pcp` go to 224.0.0.1:5350 (pcp to ff02::1 as well), the others to the SSDP group. */
+export type Announcement = 'ssdp alive' | 'ssdp update' | 'ssdp byebye' | 'natpmp' | 'pcp';
+
+export interface EmbeddedGateway extends AsyncDisposable {
+  /** 0 where the protocol is not spoken. */
+  readonly ports: GatewayPorts;
+  /** Where the description is, as searches are told at the first inner address; empty without UPnP. */
+  readonly location: string;
+  /** The live mappings, in the order in which they were made. */
+  readonly table: readonly TableEntry[];
+  /** The live pinholes, of AddPinhole and of PCP over IPv6. */
+  readonly pinholes: readonly Pinhole[];
+  /** How many requests of each kind came: `{ 'ssdp search': 2, 'pcp map': 1, 'soap AddPortMapping': 1 }`. */
+  readonly counters: Readonly<Record<string, number>>;
+  /**
+   * Switches quirks while running; one that is not named stays as it is, one that is set to another object
+   * begins anew (`loseAnswers` counts from the start).
+   */
+  set(change: Partial<Quirks>): void;
+  /** A reboot: empties the table and closes its ports, resets the epoch, raises BOOTID. */
+  wipe(): Promise<void>;
+  /** A new external address: the epoch is reset (RFC 6886, section 3.6), the mappings stay. */
+  changeExternalAddress(address: IpAddress): void;
+  /** Moves description and control to another HTTP port, as some routers do at each reboot. */
+  moveControlPort(): Promise<void>;
+  /** Sends the announcement once: to `destination`, or to its group. */
+  announce(announcement: Announcement, destination?: Endpoint): Promise<void>;
+  /** Ends all mappings and closes all ports. */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts a gateway. Throws USAGE for settings that cannot be, FAILED where an address or a port cannot be
+ * had; nothing is left open then.
+ */
+export async function startGateway(settings: GatewaySettings, clock: Clock): Promise<EmbeddedGateway> {
+  const resolved = resolveSettings(settings);
+  const closing = new AbortController();
+  const hooks = new HookSet();
+  const site: Site = {
+    settings: resolved,
+    clock,
+    hooks,
+    counters: new Counters(),
+    identity: new Identity(clock, resolved.externalAddress),
+    grants: new Grants(resolved, clock, hooks),
+    pinholes: new Pinholes(clock, resolved.maxMappings),
+    closing: closing.signal,
+  };
+  const http = new HttpSide(site);
+  const opened: { close(): Promise<void> }[] = [http];
+  const set = (change: Partial<Quirks>) => switchQuirks(hooks, change, { site, http });
+  let mappingPort: MappingPort | undefined;
+  let ssdp: SsdpSide | undefined;
+  const close = async () => {
+    closing.abort();
+    await hooks.ready.catch(() => undefined);
+    await Promise.all(opened.map((part) => part.close()));
+    await site.grants.close();
+  };
+  try {
+    await checkOuterAddress(resolved);
+    if (resolved.protocols.includes('pcp') || resolved.protocols.includes('natpmp')) {
+      mappingPort = new MappingPort(site, await bindEach(resolved.addresses, resolved.ports.pcp));
+      opened.push(mappingPort);
+    }
+    if (resolved.protocols.includes('upnp')) {
+      await http.open(resolved.ports.http);
+      ssdp = new SsdpSide(site, http, await bindEach(resolved.addresses, resolved.ports.ssdp));
+      opened.push(ssdp);
+      await ssdp.join();
+    }
+    set(settings.quirks ?? {});
+    await hooks.ready;
+  } catch (error) {
+    await close();
+    throw error instanceof NatwardError ? error : cannotStart(resolved, error);
+  }
+
+  return {
+    get ports() {
+      return { pcp: mappingPort?.port ?? 0, ssdp: ssdp?.port ?? 0, http: http.port };
+    },
+    get location() {
+      return ssdp === undefined ? '' : http.location(resolved.address);
+    },
+    get table() {
+      return site.grants.list();
+    },
+    get pinholes() {
+      return site.pinholes.list();
+    },
+    get counters() {
+      return site.counters.snapshot();
+    },
+    set,
+    async wipe() {
+      await site.grants.clear();
+      site.pinholes.remove(() => true);
+      site.identity.reboot();
+      if (!hooks.has('keepsEpoch')) site.identity.resetEpoch();
+      if (hooks.has('movesControlPort')) await http.open(0);
+    },
+    changeExternalAddress(address) {
+      site.identity.externalAddress = address;
+      if (!hooks.has('keepsEpoch')) site.identity.resetEpoch();
+    },
+    moveControlPort: () => http.open(0),
+    async announce(announcement, destination) {
+      for (const to of destination === undefined ? groupsOf(announcement, resolved) : [destination]) {
+        switch (announcement) {
+          case 'natpmp':
+          case 'pcp':
+            await mappingPort?.send(announcementPacket(announcement, site), to);
+            break;
+          case 'ssdp alive':
+            await ssdp?.announce('alive', to);
+            break;
+          case 'ssdp update':
+            await ssdp?.announce('update', to);
+            break;
+          case 'ssdp byebye':
+            await ssdp?.announce('byebye', to);
+        }
+      }
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+function announcementPacket(protocol: 'natpmp' | 'pcp', site: Site): Uint8Array {
+  const { epochSeconds, externalAddress } = site.identity;
+  return protocol === 'natpmp'
+    ? encodeNatpmpResponse({ opcode: 'address', result: 0, epochSeconds, externalAddress })
+    : encodePcpResponse({ opcode: 'announce', result: 0, lifetimeSeconds: 0, epochSeconds });
+}
+
+function groupsOf(announcement: Announcement, { addresses }: ResolvedSettings): Endpoint[] {
+  const families = new Set(addresses.map((address) => family(address)));
+  const ssdp = announcement.startsWith('ssdp');
+  return [
+    ...(families.has(4)
+      ? [ssdp ? { address: SSDP_IPV4, port: SSDP_PORT } : { address: ANNOUNCE_ADDRESS, port: ANNOUNCE_PORT }]
+      : []),
+    // NAT-PMP knows no IPv6.
+    ...(families.has(6) && announcement !== 'natpmp'
+      ? [ssdp ? { address: SSDP_IPV6[0], port: SSDP_PORT } : { address: 'ff02::1', port: ANNOUNCE_PORT }]
+      : []),
+  ];
+}
+
+/** Mapped traffic has nowhere to arrive where this fails; better said now than at the first mapping. */
+async function checkOuterAddress(settings: ResolvedSettings): Promise<void> {
+  await closeDatagram(await bindDatagram({ address: settings.outerAddress, port: 0 }));
+}
+
+function bindEach(addresses: readonly IpAddress[], port: number): Promise<Socket[]> {
+  return openOnOnePort(addresses, port, async (at) => {
+    const socket = await bindDatagram(at);
+    return { port: socket.address().port, value: socket, close: () => closeDatagram(socket) };
+  });
+}
+
+function cannotStart(settings: ResolvedSettings, cause: unknown): NatwardError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const { addresses, outerAddress } = settings;
+  const places = [...addresses, outerAddress].join(', ');
+  return new NatwardError('FAILED', `the gateway cannot start on ${places}: ${reason}`, { cause });
+}
