@@ -4,6 +4,7 @@
  */
 
 import type { Offer } from '../discovery/gateway.ts';
+import { setMaxListeners } from 'node:events';
 import { chooseGateways, type GatewayChoice } from '../discovery/route.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { type Family, family, type IpAddress } from '../net/address.ts';
@@ -213,6 +214,7 @@ class Asking implements AsyncDisposable {
     this.#timeoutMs = options.timeoutMs;
     this.#lastProgressMs = system.clock.now();
     this.signal = AbortSignal.any([options.signal, this.#idle.signal]);
+    setMaxListeners(0, this.signal); // As many as there are requests under way.
     this.sessions = open(this.signal);
     void this.#watch();
   }

@@ -64,7 +64,7 @@ export async function unmapAll(asks: readonly MapAsk[], context: UnmapContext): 
       context.onProgress(done, targets.length);
     }
   };
-  const window = own.flat().some(({ via }) => via !== 'pcp') ? 1 : 32;
+  const window = own.flat().some(({ via }) => via === 'natpmp') ? 1 : 4;
   await Promise.all(Array.from({ length: Math.min(window, targets.length) }, worker));
   return { released, failures };
 }

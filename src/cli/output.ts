@@ -3,9 +3,9 @@
  * document on stdout and nothing else there.
  */
 
+import type { DemoStep } from '../control/demo.ts';
 import type { GatewayReport, Granted, MapFailure, Offer, OwnMapping, Released } from '../control/protocol.ts';
 import type { NatwardError } from '../errors.ts';
-import type { Endpoint } from '../net/endpoint.ts';
 import { bracketed } from '../net/address.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
 
@@ -39,56 +39,63 @@ function clean(text: string): string {
 
 /** Runs of ports are one line: `tcp 198.51.100.7:6000-6010 -> 192.168.1.10:7000-7010 ...`. */
 export function printMappings(mappings: readonly Granted[]): void {
-  for (const run of runsOf(mappings)) {
-    const [first, last] = [run[0] as Granted, run.at(-1) as Granted];
-    const outside = endpoint(first.externalAddress ?? '*', first.externalPort, last.externalPort);
-    const inside = endpoint(first.internalClient, first.internalPort, last.internalPort);
+  const facts = (one: Granted) => [one.lifetimeSeconds, one.via, ...one.notes].join();
+  for (const run of runsOf(mappings, facts)) {
+    const first = run[0];
+    const outside = endpoint(first.externalAddress ?? '*', run, (one) => one.externalPort);
     const lifetime = first.lifetimeSeconds === 0 ? 'until deleted' : `for ${duration(first.lifetimeSeconds)}`;
     const via = `via ${PROTOCOL_NAME[first.via]} on ${first.gateway}`;
-    print(`${first.protocol} ${outside} -> ${inside} ${lifetime} ${via}`);
+    print(`${first.protocol} ${outside} -> ${insideOf(run)} ${lifetime} ${via}`);
     for (const note of first.notes) print(`note: ${first.protocol} ${first.externalPort}: ${note}`);
   }
 }
 
-/** Neighbours that differ by one in both ports and by nothing else. */
-function runsOf(mappings: readonly Granted[]): Granted[][] {
-  const sorted = [...mappings].sort(
+export function printReleased(released: readonly Released[]): void {
+  for (const run of runsOf(released, (one) => one.gateway)) {
+    const outside = portsOf(run, (one) => one.externalPort);
+    print(`${run[0].protocol} ${outside} -> ${insideOf(run)} released on ${run[0].gateway}`);
+  }
+}
+
+type Ported = Pick<Granted, 'protocol' | 'externalPort' | 'internalClient' | 'internalPort'>;
+type Run<T> = [T, ...T[]];
+
+/** Neighbours that differ by one in both ports and in none of the other facts. */
+function runsOf<T extends Ported>(all: readonly T[], facts: (one: T) => string): Run<T>[] {
+  const sorted = [...all].sort(
     (a, b) =>
       a.protocol.localeCompare(b.protocol) ||
       a.internalPort - b.internalPort ||
       a.externalPort - b.externalPort,
   );
-  const runs: Granted[][] = [];
-  for (const mapping of sorted) {
-    const last = runs.at(-1)?.at(-1);
+  const runs: Run<T>[] = [];
+  for (const one of sorted) {
+    const run = runs.at(-1);
+    const last = run?.at(-1);
     const joins =
       last !== undefined &&
-      last.protocol === mapping.protocol &&
-      last.internalPort + 1 === mapping.internalPort &&
-      last.externalPort + 1 === mapping.externalPort &&
-      last.lifetimeSeconds === mapping.lifetimeSeconds &&
-      last.via === mapping.via &&
-      last.notes.length === 0 &&
-      mapping.notes.length === 0;
-    if (joins) runs.at(-1)?.push(mapping);
-    else runs.push([mapping]);
+      last.protocol === one.protocol &&
+      last.internalClient === one.internalClient &&
+      last.internalPort + 1 === one.internalPort &&
+      last.externalPort + 1 === one.externalPort &&
+      facts(last) === facts(one);
+    if (joins) run?.push(one);
+    else runs.push([one]);
   }
   return runs;
 }
 
-function endpoint(address: string, first: number, last: number): string {
-  return `${bracketed(address)}:${first === last ? first : `${first}-${last}`}`;
+function portsOf<T>(run: Run<T>, port: (one: T) => number): string {
+  const [first, last] = [port(run[0]), port(run.at(-1) ?? run[0])];
+  return first === last ? String(first) : `${first}-${last}`;
 }
 
-export function printReleased(released: readonly Released[]): void {
-  for (const one of released) {
-    print(`${one.protocol} ${one.externalPort} -> ${formatInside(one)} released on ${one.gateway}`);
-  }
+function endpoint<T>(address: string, run: Run<T>, port: (one: T) => number): string {
+  return `${bracketed(address)}:${portsOf(run, port)}`;
 }
 
-function formatInside(one: { internalClient: string; internalPort: number }): string {
-  const inside: Endpoint = { address: one.internalClient, port: one.internalPort };
-  return `${bracketed(inside.address)}:${inside.port}`;
+function insideOf<T extends Ported>(run: Run<T>): string {
+  return endpoint(run[0].internalClient, run, (one) => one.internalPort);
 }
 
 export function printFailures(failures: readonly MapFailure[]): void {
@@ -99,15 +106,19 @@ export function printFailures(failures: readonly MapFailure[]): void {
   if (more > 0) process.stderr.write(`natward: and ${more} more failures: natward --json lists them all\n`);
 }
 
+function insideOfRow(row: OwnMapping): string {
+  return insideOf([row]);
+}
+
 export function printTable(rows: readonly OwnMapping[]): void {
   const width = (of: (row: OwnMapping) => string) => Math.max(0, ...rows.map((row) => of(row).length));
   const outside = (row: OwnMapping) => String(row.externalPort);
-  const [outsideWidth, insideWidth] = [width(outside), width(formatInside)];
+  const [outsideWidth, insideWidth] = [width(outside), width(insideOfRow)];
   for (const row of rows) {
     const left = remaining(row.remainingSeconds);
     const marks = `${row.own ? ' own' : ''}${row.enabled ? '' : ' disabled'}`;
     print(
-      `${row.protocol} ${outside(row).padStart(outsideWidth)} -> ${formatInside(row).padEnd(insideWidth)} ${left} "${row.description}"${marks}`,
+      `${row.protocol} ${outside(row).padStart(outsideWidth)} -> ${insideOfRow(row).padEnd(insideWidth)} ${left} "${row.description}"${marks}`,
     );
   }
   if (rows.length === 0) print('no mappings');
@@ -116,6 +127,11 @@ export function printTable(rows: readonly OwnMapping[]): void {
 function remaining(seconds: number | undefined): string {
   if (seconds === undefined) return '?';
   return seconds === 0 ? 'until deleted' : duration(seconds);
+}
+
+export function printStep({ elapsedMs, via, message }: DemoStep): void {
+  const label = via === undefined ? '' : PROTOCOL_NAME[via];
+  print(`${String(elapsedMs).padStart(5)} ms  ${label.padEnd(8)} ${message}`);
 }
 
 export function printOffer(offer: Offer): void {

@@ -18,7 +18,10 @@ export type LinkMessage =
   | ({ readonly version: 0 } & NatpmpResponse)
   | ({ readonly version: 2 } & PcpResponse);
 
-/** When a request is sent, and when its sender gives up: milliseconds from the first sending. */
+/**
+ * When a request is sent, and when its sender gives up: milliseconds from the first sending, stretched where
+ * the gateway is known to take longer.
+ */
 export interface Schedule {
   readonly sendAtMs: readonly number[];
   readonly deadlineMs: number;
@@ -52,7 +55,8 @@ export class GatewayLink implements AsyncDisposable {
   readonly remote: Endpoint;
   /** Datagrams that were no answer to anything asked. */
   dropped = 0;
-  #pending = new Set<Pending>();
+  readonly #pending = new Set<Pending>();
+  readonly #pace = new Pace();
   #refusal: NatwardError | undefined;
   #socket: UdpSocket | undefined;
   readonly #clock: Clock;
@@ -97,11 +101,13 @@ export class GatewayLink implements AsyncDisposable {
         stopSending.abort();
         act();
       };
+      const sent = { atMs: this.#clock.now(), times: 0 };
       const pending: Pending = {
         offer: (message) => {
           try {
             const value = accept(message);
             if (value === undefined) return false;
+            this.#pace.answered(this.#clock.now() - sent.atMs, sent.times);
             settle(() => resolve(value));
           } catch (error) {
             settle(() => reject(error));
@@ -115,7 +121,7 @@ export class GatewayLink implements AsyncDisposable {
       if (this.#refusal !== undefined) return pending.fail(this.#refusal);
       signal?.addEventListener('abort', stop, { once: true });
       this.#pending.add(pending);
-      void this.#send(packet, schedule, pending, stopSending.signal, enough);
+      void this.#send(packet, this.#pace.stretch(schedule), pending, sent, stopSending.signal, enough);
     });
   }
 
@@ -123,6 +129,7 @@ export class GatewayLink implements AsyncDisposable {
     packet: Uint8Array,
     schedule: Schedule,
     pending: Pending,
+    sent: { times: number },
     signal: AbortSignal,
     enough?: AbortSignal,
   ): Promise<void> {
@@ -131,13 +138,15 @@ export class GatewayLink implements AsyncDisposable {
       for (const atMs of schedule.sendAtMs) {
         if (atMs > elapsedMs) await this.#clock.sleep(atMs - elapsedMs, signal);
         elapsedMs = atMs;
-        if (!enough?.aborted) this.#socket?.send(packet);
+        if (enough?.aborted) continue;
+        this.#socket?.send(packet);
+        sent.times++;
       }
       await this.#clock.sleep(schedule.deadlineMs - elapsedMs, signal);
     } catch {
       return; // Settled meanwhile: the sleep was cut.
     }
-    const seconds = schedule.deadlineMs / 1000;
+    const seconds = Math.round(schedule.deadlineMs / 100) / 10;
     pending.fail(
       new NatwardError('TIMEOUT', `${formatEndpoint(this.remote)} did not answer within ${seconds} s`),
     );
@@ -173,6 +182,37 @@ export class GatewayLink implements AsyncDisposable {
     );
     for (const pending of this.#pending) pending.fail(this.#refusal);
     await this.#socket?.[Symbol.asyncDispose]();
+  }
+}
+
+/**
+ * How long this gateway takes, in the manner of RFC 6298. miniupnpd takes 50 ms a mapping, one after the
+ * other: packets repeated by the clock alone would keep it busy with copies.
+ */
+class Pace {
+  #smoothedMs: number | undefined;
+  #variationMs = 0;
+
+  /** Answers to repeated requests say nothing (Karn): which copy was answered is not known. */
+  answered(durationMs: number, timesSent: number): void {
+    if (timesSent !== 1) return;
+    if (this.#smoothedMs === undefined) {
+      this.#smoothedMs = durationMs;
+      this.#variationMs = durationMs / 2;
+      return;
+    }
+    this.#variationMs += (Math.abs(durationMs - this.#smoothedMs) - this.#variationMs) / 4;
+    this.#smoothedMs += (durationMs - this.#smoothedMs) / 8;
+  }
+
+  stretch(schedule: Schedule): Schedule {
+    const firstRetryMs = schedule.sendAtMs[1] ?? schedule.deadlineMs;
+    const factor = ((this.#smoothedMs ?? 0) + 4 * this.#variationMs) / firstRetryMs;
+    if (factor <= 1) return schedule;
+    return {
+      sendAtMs: schedule.sendAtMs.map((atMs) => atMs * factor),
+      deadlineMs: schedule.deadlineMs * factor,
+    };
   }
 }
 

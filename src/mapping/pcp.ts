@@ -32,8 +32,8 @@ type MapAnswer = LinkMessage & { version: 2; opcode: 'map' };
 export class PcpMapper implements PortMapper {
   readonly protocol = 'pcp';
   readonly gateway: IpAddress;
-  /** miniupnpd's receive buffer holds some 200; a home router's may be a tenth of that. */
-  readonly window = 32;
+  /** Enough to keep a gateway busy that works on one request at a time, as all known ones do. */
+  readonly window = 4;
   readonly list = undefined;
   readonly #link: GatewayLink;
   readonly #system: System;

@@ -53,6 +53,8 @@ export class Race {
   readonly #system: System;
   readonly #mappers: PortMapper[] = [];
   readonly #late = new Set<Promise<void>>();
+  /** How long each protocol took for its last grant. */
+  readonly #lastMs = new Map<PortMapper, number>();
   /** Wakes those who wait for another mapper. */
   #wake = new AbortController();
   #closed = false;
@@ -101,7 +103,7 @@ export class Race {
       } else if (running.size === 0) {
         throw mostTelling(refusals);
       }
-      const patienceMs = mapper === undefined ? undefined : HEDGE_MS[mapper.protocol];
+      const patienceMs = mapper === undefined ? undefined : this.#patienceMs(mapper);
       const settled = await this.#firstSettled(running, patienceMs, signal);
       if (settled === undefined) continue;
       running.delete(settled.attempt);
@@ -163,6 +165,10 @@ export class Race {
     }
   }
 
+  #patienceMs(mapper: PortMapper): number {
+    return Math.max(HEDGE_MS[mapper.protocol], 4 * (this.#lastMs.get(mapper) ?? 0));
+  }
+
   async #ask(
     mapper: PortMapper,
     request: MappingRequest,
@@ -170,7 +176,10 @@ export class Race {
     enough: AbortSignal,
   ): Promise<Mapping | NatwardError> {
     try {
+      const { clock } = this.#system;
+      const startMs = clock.now();
       const mapping = await mapper.map(request, signal, enough);
+      this.#lastMs.set(mapper, clock.now() - startMs);
       return (
         (await this.#wrongPort(mapper, request, mapping)) ?? (await mapper.verify(request, mapping, signal))
       );

@@ -70,11 +70,6 @@ export const httpRequest: HttpClient = async (request) => {
         ),
       LIMIT_MS,
     );
-    if (request.signal?.aborted) {
-      stop();
-      return;
-    }
-    request.signal?.addEventListener('abort', stop, { once: true });
     outgoing.on('error', (cause: NodeJS.ErrnoException) => {
       const code = cause.code === 'HPE_HEADER_OVERFLOW' ? 'HOSTILE' : 'UNREACHABLE';
       fail(
@@ -105,6 +100,11 @@ export const httpRequest: HttpClient = async (request) => {
       // A Content-Length that promises too much: the connection ends first. What came is judged by its parser.
       response.on('error', complete);
     });
+    if (request.signal?.aborted) {
+      stop();
+      return;
+    }
+    request.signal?.addEventListener('abort', stop, { once: true });
     outgoing.end(body);
   });
 };
