@@ -10,7 +10,7 @@ import { isNatwardError, NatwardError } from '../errors.ts';
 import { type Family, family, type IpAddress } from '../net/address.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 import type { System } from '../system/system.ts';
-import { type Granted, type MapAsk, type MapOptions, type MapReport, mapAll } from './map.ts';
+import { type Granted, type MapAsk, type MapOptions, type MapReport, mapAll, Nonces } from './map.ts';
 import { rememberGateways, Session } from './session.ts';
 import { type RememberedMapping, Store } from './store.ts';
 import {
@@ -78,11 +78,14 @@ export class Agent {
     options: MapOptions & AskOptions & ProgressOptions,
   ): Promise<MapReport> {
     await using asking = await this.#ask(of, options);
+    // The probes are under way: what the first request takes is made ready meanwhile.
+    const nonces = new Nonces(this.#system);
+    const { mappings: remembered } = this.#store.read();
     const session = await asking.firstAnswering();
     const report = await mapAll(asks, options, {
-      system: this.#system,
+      nonces,
       session,
-      remembered: this.#store.read().mappings,
+      remembered,
       signal: asking.signal,
       onProgress: (done, total) => {
         asking.progress();
@@ -97,7 +100,7 @@ export class Agent {
 
   async #remember(granted: readonly Granted[]): Promise<void> {
     if (granted.length === 0) return;
-    const fresh = granted.map(remembered);
+    const fresh = granted.map(toRemembered);
     const places = new Set(fresh.map(placeOf));
     await this.#store.update((state) => ({
       ...state,
@@ -166,7 +169,10 @@ export class Agent {
       }
     };
     const asked = survey(4);
-    await Promise.race([asked, this.#system.clock.sleep(IPV6_AFTER_MS)]);
+    const answered = new AbortController();
+    const end = () => answered.abort();
+    void asked.then(end, end);
+    await this.#system.clock.sleep(IPV6_AFTER_MS, answered.signal).catch(() => undefined);
     const [ipv4, ipv6] = await Promise.all([asked, survey(6)]);
     const error = ipv4 ?? ipv6;
     if (found === 0 && error !== undefined) throw error;
@@ -266,7 +272,7 @@ function byFamily(asks: readonly MapAsk[]): ReadonlyMap<Family | undefined, read
   return groups;
 }
 
-function remembered(mapping: Granted): RememberedMapping {
+function toRemembered(mapping: Granted): RememberedMapping {
   const { gateway, via, protocol, internalClient, internalPort, externalPort, requestedExternalPort } =
     mapping;
   const { lifetimeSeconds, description } = mapping;

@@ -47,7 +47,7 @@ export interface MapReport {
 }
 
 export interface MapContext {
-  readonly system: System;
+  readonly nonces: Nonces;
   readonly session: Session;
   readonly remembered: readonly RememberedMapping[];
   readonly signal: AbortSignal;
@@ -57,12 +57,15 @@ export interface MapContext {
 
 /** One port of one spec, with its one or two protocols. */
 interface Port {
-  readonly ask: MapAsk;
+  readonly protocols: readonly TransportProtocol[];
+  readonly host: IpAddress | undefined;
   readonly spec: string;
   readonly internalPort: number;
   /** 0: any. */
   readonly externalPort: number;
 }
+
+const NONCES_A_DRAW = 64;
 
 /** Errors after which asking for further ports is in vain. */
 const HOPELESS = ['NO_GATEWAY', 'TIMEOUT', 'UNREACHABLE', 'ABORTED'] as const;
@@ -74,9 +77,10 @@ export async function mapAll(
 ): Promise<MapReport> {
   const mappings: Granted[] = [];
   const failures: MapFailure[] = [];
-  const total = asks.reduce((sum, ask) => sum + portCount(ask.internal), 0);
   const held = indexHeld(context);
-  const ports = eachPort(asks);
+  const all = [...eachPort(asks)];
+  const total = all.length;
+  const ports = all.values();
   let done = 0;
   let hopeless: NatwardError | undefined;
 
@@ -107,17 +111,22 @@ export async function mapAll(
   return { mappings, failures };
 }
 
-function* eachPort(asks: readonly MapAsk[]): Generator<Port, undefined> {
+/** What is asked for twice in one command is one mapping. */
+function* eachPort(asks: readonly MapAsk[]): Generator<Port> {
+  const seen = new Set<string>();
   for (const ask of asks) {
     const single = portCount(ask.internal) === 1;
     for (let at = 0; at < portCount(ask.internal); at++) {
       const internalPort = ask.internal.first + at;
       const externalPort = ask.external === 'any' ? 0 : ask.external.first + at;
       const spec = single ? ask.spec : `${externalPort || '*'}:${internalPort}/${ask.protocols.join('+')}`;
-      yield { ask, spec, internalPort, externalPort };
+      const protocols = ask.protocols.filter((protocol) => {
+        const key = `${protocol} ${externalPort} ${ask.host} ${internalPort}`;
+        return !seen.has(key) && seen.add(key);
+      });
+      if (protocols.length > 0) yield { protocols, host: ask.host, spec, internalPort, externalPort };
     }
   }
-  return undefined;
 }
 
 /** TCP and UDP of one port: both or none. */
@@ -129,8 +138,8 @@ async function mapPort(
 ): Promise<readonly Granted[]> {
   const granted: { readonly mapping: Mapping; readonly isNew: boolean }[] = [];
   try {
-    for (const protocol of port.ask.protocols) {
-      const internalClient = port.ask.host ?? context.session.gateway.localAddress;
+    for (const protocol of port.protocols) {
+      const internalClient = port.host ?? context.session.gateway.localAddress;
       const own = held.get(keyOf(protocol, port.internalPort)) ?? [];
       const same = own.find((one) => one.requestedExternalPort === port.externalPort);
       // The second protocol takes the number that the first one got.
@@ -143,11 +152,14 @@ async function mapPort(
         choice: options.choice,
         lifetimeSeconds: options.lifetimeSeconds,
         description: options.description ?? `natward ${port.internalPort}/${protocol}`,
-        nonce: nonceOf(own, context.system),
+        nonce: nonceOf(own, context.nonces),
         held: same && toHeld(same),
       };
-      const mapping = await mapOne(request, context, same);
-      granted.push({ mapping, isNew: same === undefined });
+      const mapping = await context.session.race.map(request, context.signal, same?.via);
+      granted.push({
+        mapping: withNote(mapping, port.externalPort || wanted),
+        isNew: same === undefined,
+      });
     }
     return granted.map(({ mapping }) => ({ ...mapping, requestedExternalPort: port.externalPort }));
   } catch (error) {
@@ -159,15 +171,10 @@ async function mapPort(
   }
 }
 
-async function mapOne(
-  request: MappingRequest,
-  context: MapContext,
-  same: RememberedMapping | undefined,
-): Promise<Mapping> {
-  const mapping = await context.session.race.map(request, context.signal, same?.via);
-  const { suggestedExternalPort: wanted } = request;
+/** Says what a person may miss: another port than asked for. `wanted` 0: any would do. */
+function withNote(mapping: Mapping, wanted: number): Mapping {
   if (wanted === 0 || mapping.externalPort === wanted) return mapping;
-  const note = `external port ${wanted} was not free: the gateway gave ${mapping.externalPort}`;
+  const note = `external port ${wanted} was not to be had: the gateway gave ${mapping.externalPort}`;
   return { ...mapping, notes: [note, ...mapping.notes] };
 }
 
@@ -206,10 +213,30 @@ function toHeld({
 }
 
 /** PCP knows a mapping by its internal side and nonce: what is held for the port keeps its nonce. */
-function nonceOf(own: readonly RememberedMapping[], system: System): Uint8Array {
+function nonceOf(own: readonly RememberedMapping[], nonces: Nonces): Uint8Array {
   const known = own.find((one) => one.nonce !== null)?.nonce;
-  if (known !== undefined && known !== null) return Uint8Array.from(Buffer.from(known, 'hex'));
-  const nonce = new Uint8Array(PCP_NONCE_BYTES);
-  system.fillRandom(nonce);
-  return nonce;
+  return known === undefined || known === null ? nonces.next() : Uint8Array.from(Buffer.from(known, 'hex'));
+}
+
+/** Fresh nonces, drawn many at a time and the first ones before they are wanted. */
+export class Nonces {
+  readonly #system: System;
+  #bytes = new Uint8Array(0);
+
+  constructor(system: System) {
+    this.#system = system;
+    this.#draw();
+  }
+
+  #draw(): void {
+    this.#bytes = new Uint8Array(NONCES_A_DRAW * PCP_NONCE_BYTES);
+    this.#system.fillRandom(this.#bytes);
+  }
+
+  next(): Uint8Array {
+    if (this.#bytes.length === 0) this.#draw();
+    const nonce = this.#bytes.subarray(0, PCP_NONCE_BYTES);
+    this.#bytes = this.#bytes.subarray(PCP_NONCE_BYTES);
+    return nonce;
+  }
 }

@@ -7,16 +7,19 @@ import { Discovery, type DiscoveryReport } from '../discovery/discover.ts';
 import type { Gateway, Offer } from '../discovery/gateway.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
-import { createMapper, Race } from '../mapping/race.ts';
+import { createMapper, preloadUpnp, Race } from '../mapping/race.ts';
 import type { PortMapper } from '../mapping/mapping.ts';
 import type { System } from '../system/system.ts';
-import type { Store } from './store.ts';
+import type { KnownGateway, Store } from './store.ts';
 
 export interface SessionOptions {
   readonly protocols: ReadonlySet<MappingProtocol>;
   readonly signal: AbortSignal;
   readonly onOffer?: (offer: Offer) => void;
 }
+
+/** PCP and NAT-PMP answer sooner; an answer to a search takes longer. */
+const PRELOAD_AFTER_MS = 15;
 
 export class Session implements AsyncDisposable {
   readonly gateway: Gateway;
@@ -29,25 +32,36 @@ export class Session implements AsyncDisposable {
   readonly #waiting = new Set<() => void>();
 
   constructor(system: System, store: Store, gateway: Gateway, options: SessionOptions) {
+    const answered = new AbortController();
+    const joining: Promise<void>[] = [];
     this.gateway = gateway;
     this.race = new Race(system);
     this.#discovery = new Discovery(system, {
       gateway,
       protocols: options.protocols,
-      knownLocation: () => store.read().gateways.find((known) => isSame(known, gateway))?.location,
+      knownLocation: () => knownGateways(store).find((known) => isSame(known, gateway))?.location,
       signal: AbortSignal.any([options.signal, this.#stop.signal]),
       onOffer: (offer) => {
+        answered.abort();
         this.offers.push(offer);
-        this.race.add(createMapper(offer, system));
         options.onOffer?.(offer);
-        for (const wake of this.#waiting) wake();
+        joining.push(this.#join(createMapper(offer, system)));
       },
     });
-    this.discovered = this.#discovery.done.then((report) => {
+    if (options.protocols.has('upnp')) {
+      void system.clock.sleep(PRELOAD_AFTER_MS, answered.signal).then(preloadUpnp, () => undefined);
+    }
+    this.discovered = this.#discovery.done.then(async (report) => {
+      await Promise.all(joining);
       this.race.close();
       for (const wake of this.#waiting) wake();
       return report;
     });
+  }
+
+  async #join(mapper: Promise<PortMapper>): Promise<void> {
+    this.race.add(await mapper);
+    for (const wake of this.#waiting) wake();
   }
 
   /** The first mapper that `wanted` accepts, as soon as it has answered; undefined when none will. */
@@ -107,7 +121,7 @@ export async function rememberGateways(store: Store, sessions: readonly Session[
         : [],
     ),
   );
-  const known = store.read().gateways;
+  const known = knownGateways(store);
   const fresh = found.filter(
     (one) => !known.some((old) => isSame(old, one) && old.location === one.location),
   );
@@ -121,6 +135,15 @@ export async function rememberGateways(store: Store, sessions: readonly Session[
       ),
     }))
     .catch(() => undefined);
+}
+
+/** None where the memory cannot be read: looking for a gateway needs none. */
+function knownGateways(store: Store): readonly KnownGateway[] {
+  try {
+    return store.read().gateways;
+  } catch {
+    return [];
+  }
 }
 
 function isSame(

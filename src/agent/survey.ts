@@ -85,8 +85,23 @@ export async function externalAddressOf(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<IpAddress | undefined> {
+  const told = new AbortController();
+  const patience = clock
+    .sleep(PCP_PATIENCE_MS, AbortSignal.any([signal, told.signal]))
+    .catch(() => undefined);
+  try {
+    return await firstToTell(session, patience, signal);
+  } finally {
+    told.abort();
+  }
+}
+
+async function firstToTell(
+  session: Session,
+  patience: Promise<void>,
+  signal: AbortSignal,
+): Promise<IpAddress | undefined> {
   const asked = new Set<MappingProtocol>();
-  const patience = clock.sleep(PCP_PATIENCE_MS, signal).catch(() => undefined);
   for (;;) {
     const easy = session.mapper(({ protocol }) => protocol !== 'pcp' && !asked.has(protocol));
     const mapper =

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /**
  * Starts the program. Compiled code is cached where Node can (22.1 and later), which must be switched on
  * before the rest is loaded.

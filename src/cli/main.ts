@@ -1,10 +1,10 @@
 /** The program `natward`: reads the command line, runs one command, and turns what it throws into words and an exit code. */
 
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
 import { parseDescription, parseGateway, parseLifetime, parseTimeout, parseVia } from './options.ts';
-import { printError } from './output.ts';
+import { printError, write } from './output.ts';
 
 /** Replaced by the bundler with package.json's. */
 declare const NATWARD_VERSION: string;
@@ -12,14 +12,13 @@ declare const NATWARD_VERSION: string;
 const SPEC =
   'EXTERNAL:HOST:PORT/PROTOCOL, of which only PORT is needed: 8080, 443:8443, *:6881/tcp+udp, 6000-6010/udp';
 const DEFAULT_LIFETIME = '2h';
+const DEFAULT_TIMEOUT = '5s';
 
 /** Runs the command in `argv` (as process.argv) and sets the process's exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
   const interrupt = new AbortController();
   const stop = () => interrupt.abort();
   process.once('SIGINT', stop).once('SIGTERM', stop);
-  // `natward list | head` closes our output early: that is no failure.
-  process.stdout.on('error', () => process.exit(EXIT.done));
   try {
     process.exitCode = EXIT.done;
     await program(interrupt.signal).parseAsync([...argv]);
@@ -51,17 +50,19 @@ function program(signal: AbortSignal): Command {
     .description('Finds the gateway, maps ports over PCP, NAT-PMP and UPnP IGD, and shows what is mapped.')
     .version(NATWARD_VERSION)
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'natward: ')) });
+    .configureOutput({
+      writeOut: write,
+      outputError: (text, write) => write(text.replace(/^error: /, 'natward: ')),
+    });
 
   asking(natward.command('map'))
     .summary('map ports and exit')
     .description(`Asks the gateway for mappings and prints what was granted.\n\nSPEC is ${SPEC}.`)
     .argument('<spec...>', 'what to map')
-    .option(
-      '--lifetime <duration>',
-      'how long the gateway is to keep it: 90s, 30m, 2h, 7d',
-      parseLifetime,
-      parseLifetime(DEFAULT_LIFETIME),
+    .addOption(
+      new Option('--lifetime <duration>', 'how long the gateway is to keep it: 90s, 30m, 2h, 7d')
+        .argParser(parseLifetime)
+        .default(parseLifetime(DEFAULT_LIFETIME), DEFAULT_LIFETIME),
     )
     .option('--description <text>', 'what the gateway shows for it', parseDescription)
     .option('--exact', 'this external port or none')
@@ -100,6 +101,10 @@ function asking(command: Command): Command {
     .option('--via <protocol>', 'speak only pcp, natpmp or upnp', parseVia)
     .option('--gateway <address>', 'ask this gateway and no other', parseGateway)
     .option('--interface <name>', 'ask on this network interface only')
-    .option('--timeout <duration>', 'give up when nothing has happened for so long', parseTimeout, 5000)
+    .addOption(
+      new Option('--timeout <duration>', 'give up when nothing has happened for so long')
+        .argParser(parseTimeout)
+        .default(parseTimeout(DEFAULT_TIMEOUT), DEFAULT_TIMEOUT),
+    )
     .option('--json', 'print one JSON document');
 }

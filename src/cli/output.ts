@@ -5,9 +5,10 @@
 
 import type { DemoStep } from '../control/demo.ts';
 import type { GatewayReport, Granted, MapFailure, Offer, OwnMapping, Released } from '../control/protocol.ts';
-import type { NatwardError } from '../errors.ts';
+import { NatwardError } from '../errors.ts';
 import { bracketed } from '../net/address.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
+import { EXIT } from './exit.ts';
 
 const PROTOCOL_NAME: Readonly<Record<MappingProtocol, string>> = {
   pcp: 'PCP',
@@ -17,12 +18,28 @@ const PROTOCOL_NAME: Readonly<Record<MappingProtocol, string>> = {
 /** Failures of one command that are written out; the rest is counted. */
 const FAILURES_SHOWN = 10;
 
+let guarded = false;
+
+/** Text to stdout, which is opened here: it costs a command 3 ms that has nothing to say yet. */
+export function write(text: string): void {
+  if (!guarded) process.stdout.on('error', cannotWrite);
+  guarded = true;
+  process.stdout.write(text);
+}
+
+function cannotWrite(error: NodeJS.ErrnoException): void {
+  // `natward list | head` closes our output early: that is no failure. A full disk is one.
+  if (error.code === 'EPIPE') process.exit();
+  printError(new NatwardError('FAILED', `the output cannot be written: ${error.message}`));
+  process.exit(EXIT.failed);
+}
+
 export function print(line: string): void {
-  process.stdout.write(`${clean(line)}\n`);
+  write(`${clean(line)}\n`);
 }
 
 export function printJson(document: unknown): void {
-  process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+  write(`${JSON.stringify(document, null, 2)}\n`);
 }
 
 export function printError(error: NatwardError): void {
@@ -103,7 +120,7 @@ export function printFailures(failures: readonly MapFailure[]): void {
   const distinct = failures.filter(({ error }) => !seen.has(error.message) && seen.add(error.message));
   for (const { error } of distinct.slice(0, FAILURES_SHOWN)) printError(error);
   const more = failures.length - Math.min(distinct.length, FAILURES_SHOWN);
-  if (more > 0) process.stderr.write(`natward: and ${more} more failures: natward --json lists them all\n`);
+  if (more > 0) process.stderr.write(`natward: and ${more} more failures: --json lists them all\n`);
 }
 
 function insideOfRow(row: OwnMapping): string {

@@ -2,7 +2,8 @@
 
 interface ProgressBar {
   readonly update: (done: number, total: number) => void;
-  readonly stop: () => void;
+  /** Resolves when it is off the screen: what is printed next has a line of its own. */
+  readonly stop: () => Promise<void>;
 }
 
 const WORTH_SHOWING = 50;
@@ -23,8 +24,8 @@ export function progressBar(label: string): ProgressBar {
       });
       void bar.then((single) => single.update(done));
     },
-    stop() {
-      void bar?.then((single) => single.stop());
+    async stop() {
+      (await bar)?.stop();
     },
   };
 }

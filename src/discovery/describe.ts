@@ -62,16 +62,12 @@ export async function describe(
   }
   return {
     location,
+    host,
     model: modelOf(device),
     connection,
     connectionVersion: Number(CONNECTION.exec(connection.serviceType)?.[2]),
     firewall: services.find(({ service }) => FIREWALL.test(service.serviceType))?.service,
   };
-}
-
-/** Reports whether the device is the gateway itself, and not another router of the network. */
-export function isAt(device: UpnpDevice, gateway: Gateway): boolean {
-  return hostOf(device.location) === gateway.address;
 }
 
 /** The address in a URL's host; undefined where it is a name, or no plain http URL. */

@@ -5,11 +5,10 @@
 import { NatwardError } from '../errors.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
 import type { System } from '../system/system.ts';
-import { describe, isAt } from './describe.ts';
 import type { Gateway, Offer, UpnpDevice } from './gateway.ts';
 import { GatewayLink } from './link.ts';
 import { probeNatpmp, probePcp } from './probe.ts';
-import { search } from './search.ts';
+import { describeLazily, search } from './search.ts';
 
 export interface DiscoveryOptions {
   readonly gateway: Gateway;
@@ -79,7 +78,7 @@ export class Discovery implements AsyncDisposable {
       if (locations.has(device.location)) return;
       locations.add(device.location);
       onOffer({ protocol: 'upnp', gateway, device });
-      if (isAt(device, gateway)) found.abort();
+      if (device.host === gateway.address) found.abort();
     };
     const untilFound = AbortSignal.any([signal, found.signal]);
     const searching = search(this.#system, gateway, report, untilFound);
@@ -88,7 +87,10 @@ export class Discovery implements AsyncDisposable {
       // A description that has moved is no failure: the search finds it.
       const again =
         known &&
-        describe(this.#system, gateway, known, gateway.address, untilFound).then(report, () => undefined);
+        describeLazily(this.#system, gateway, known, gateway.address, untilFound).then(
+          report,
+          () => undefined,
+        );
       const { dropped, rejected } = await searching;
       await again;
       this.#dropped += dropped;

@@ -55,6 +55,8 @@ export interface UpnpService {
 
 export interface UpnpDevice {
   readonly location: string;
+  /** The address in `location`: the gateway's own, unless another router answered. */
+  readonly host: IpAddress;
   /** Manufacturer and model, as the device calls itself. */
   readonly model: string;
   /** WANIPConnection or WANPPPConnection. */

@@ -10,7 +10,7 @@ import { type Endpoint, formatEndpoint } from '../net/endpoint.ts';
 import type { System } from '../system/system.ts';
 import type { UdpSocket } from '../system/udp.ts';
 import { decodeSsdp, encodeSsdp, SSDP_IPV4, SSDP_IPV6, SSDP_PORT, type SsdpResponse } from '../wire/ssdp.ts';
-import { describe, isAt } from './describe.ts';
+import type { describe } from './describe.ts';
 import type { Gateway, UpnpDevice } from './gateway.ts';
 
 const SEARCH_TARGETS = [
@@ -78,7 +78,7 @@ export async function search(
 
   // An access point that was a router once answers too: the gateway itself has a moment to go first.
   const report = async (device: UpnpDevice) => {
-    if (!isAt(device, gateway))
+    if (device.host !== gateway.address)
       await system.clock.sleep(OTHER_ROUTER_DELAY_MS, signal).catch(() => undefined);
     if (!signal.aborted) onDevice(device);
   };
@@ -91,12 +91,8 @@ export async function search(
     }
     if (seen.has(answer.location) || !hasRoom(seen, source.address)) return;
     seen.set(answer.location, source.address);
-    fetches.push(
-      describe(system, gateway, answer.location, source.address, fetching).then(
-        report,
-        (error: Error) => void rejected.push(error),
-      ),
-    );
+    const fetch = describeLazily(system, gateway, answer.location, source.address, fetching);
+    fetches.push(fetch.then(report).catch((error: Error) => void rejected.push(error)));
   };
 
   // Fires when nobody can be expected to answer any more.
@@ -132,6 +128,10 @@ export async function search(
   await finished(system, fetches, tooLate);
   return { dropped, rejected };
 }
+
+/** Loaded when the first answer comes: where PCP or NAT-PMP is quicker, XML and HTTP never are. */
+export const describeLazily: typeof describe = async (...wanted) =>
+  (await import('./describe.ts')).describe(...wanted);
 
 async function sendWaves(
   system: System,

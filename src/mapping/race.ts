@@ -17,7 +17,6 @@ import { OTHER_PORT_ADVICE } from './advice.ts';
 import type { Mapping, MappingRequest, PortMapper } from './mapping.ts';
 import { NatpmpMapper } from './natpmp.ts';
 import { PcpMapper } from './pcp.ts';
-import { UpnpMapper } from './upnp.ts';
 
 /**
  * How long the protocol asked may be silent before the next one is asked beside it: two retransmissions have
@@ -27,15 +26,21 @@ const HEDGE_MS: Readonly<Record<MappingProtocol, number>> = { pcp: 1000, natpmp:
 /** How long a late grant is waited for: the last retransmission and its answer. */
 const LATE_MS = 2000;
 
-export function createMapper(offer: Offer, system: System): PortMapper {
+/** UPnP's is loaded when it is wanted: XML and HTTP are most of natward's code. */
+export async function createMapper(offer: Offer, system: System): Promise<PortMapper> {
   switch (offer.protocol) {
     case 'pcp':
       return new PcpMapper(offer, system);
     case 'natpmp':
       return new NatpmpMapper(offer, system.clock);
     case 'upnp':
-      return new UpnpMapper(offer, system);
+      return new (await import('./upnp.ts')).UpnpMapper(offer, system);
   }
+}
+
+/** Loads what UPnP takes, while the network is waited for anyway. */
+export async function preloadUpnp(): Promise<void> {
+  await Promise.all([import('./upnp.ts'), import('../discovery/describe.ts'), import('../system/http.ts')]);
 }
 
 interface Attempt {

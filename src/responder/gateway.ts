@@ -34,7 +34,7 @@ import { SsdpSide } from './ssdp.ts';
 import type { TableEntry } from './table.ts';
 
 /** `natpmp` and `pcp` go to 224.0.0.1:5350 (pcp to ff02::1 as well), the others to the SSDP group. */
-export type Announcement = 'ssdp alive' | 'ssdp update' | 'ssdp byebye' | 'natpmp' | 'pcp';
+type Announcement = 'ssdp alive' | 'ssdp update' | 'ssdp byebye' | 'natpmp' | 'pcp';
 
 export interface EmbeddedGateway extends AsyncDisposable {
   /** 0 where the protocol is not spoken. */

@@ -16,13 +16,13 @@ import type { TableEntry } from './table.ts';
 export type Layer = 'pcp' | 'natpmp' | 'ssdp' | 'http';
 
 /** One request and its answer. `kind` is the word that the counters use: `pcp map`, `soap AddPortMapping`. */
-export interface Exchange {
+interface Exchange {
   readonly layer: Layer;
   readonly kind: string;
 }
 
 /** A search, and how it came. */
-export interface HeardSearch {
+interface HeardSearch {
   readonly search: SsdpSearch;
   readonly way: 'unicast' | 'multicast';
   /** Of the gateway, not of the asker. */

@@ -15,7 +15,7 @@ import { controlPath, isActionName, scpdPath, type Service, servicesOf } from '.
 import { exchanged, type Site } from './site.ts';
 import { answerSoap, soapActionOf } from './soap.ts';
 
-export const DESCRIPTION_PATH = '/rootDesc.xml';
+const DESCRIPTION_PATH = '/rootDesc.xml';
 export const SERVER_NAME: string = `${process.platform}/1 UPnP/1.1 natward/1`;
 
 const MAX_BODY_BYTES = 65_536;

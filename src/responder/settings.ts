@@ -9,7 +9,7 @@ import type { PortRange } from '../net/port-range.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 import type { Quirks } from './quirks/quirks.ts';
 
-export type ConnectionService = 'WANIPConnection' | 'WANPPPConnection';
+type ConnectionService = 'WANIPConnection' | 'WANPPPConnection';
 
 /** 0 is any free port. */
 export interface GatewayPorts {

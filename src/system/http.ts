@@ -4,6 +4,7 @@
  * is followed, no connection is kept, and size and time have an end.
  */
 
+import http from 'node:http';
 import { NatwardError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
 import { aborted } from './clock.ts';
@@ -33,9 +34,7 @@ const MAX_BODY_BYTES = 512 * 1024;
 const MAX_HEAD_BYTES = 64 * 1024;
 const LIMIT_MS = 5000;
 
-export const httpRequest: HttpClient = async (request) => {
-  // Where PCP or NAT-PMP answers, HTTP is never needed: it is loaded here, and not at start.
-  const http = await import('node:http');
+export const httpRequest: HttpClient = (request) => {
   const url = new URL(request.url);
   const host = url.hostname.replace(/^\[|\]$/g, '');
   return new Promise((resolve, reject) => {

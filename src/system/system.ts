@@ -2,7 +2,7 @@
 
 import type { IpAddress } from '../net/address.ts';
 import { type Clock, systemClock } from './clock.ts';
-import { type HttpClient, httpRequest } from './http.ts';
+import type { HttpClient } from './http.ts';
 import { type NetworkState, readNetwork } from './routes.ts';
 import { type OpenUdp, openUdp } from './udp.ts';
 
@@ -21,7 +21,8 @@ export interface System {
 export const realSystem: System = {
   clock: systemClock,
   openUdp,
-  http: httpRequest,
+  // Where PCP or NAT-PMP answers, HTTP is never needed: it is not loaded at start.
+  http: async (request) => (await import('./http.ts')).httpRequest(request),
   network: () => readNetwork(),
   fillRandom: (bytes) => {
     crypto.getRandomValues(bytes);

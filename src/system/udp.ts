@@ -54,9 +54,7 @@ export const openUdp: OpenUdp = async (options) => {
     }
     if (peer !== undefined) {
       await connect(main, peer);
-      const strangers = newSocket(options, true);
-      open.push(strangers);
-      await bind(strangers, main.address().port, main.address().address);
+      open.push(listenToOthers(main, options));
     }
   } catch (cause) {
     for (const socket of open) socket.close();
@@ -76,10 +74,19 @@ export const openUdp: OpenUdp = async (options) => {
       else main.send(data, to.port, to.address, sent);
     },
     async [Symbol.asyncDispose]() {
-      for (const socket of open) socket.close();
+      // Once: a socket that is closed already would throw.
+      for (const socket of open.splice(0)) socket.close();
     },
   };
 };
+
+/** Not waited for: the peer's answers come without it. */
+function listenToOthers(main: Socket, options: UdpOptions): Socket {
+  const { address, port } = main.address();
+  const others = newSocket(options, true);
+  others.bind({ address, port });
+  return others;
+}
 
 function newSocket(options: UdpOptions, reuseAddr: boolean): Socket {
   const socket = createSocket({

@@ -35,7 +35,7 @@ export async function run(texts: readonly string[], flags: MapFlags, signal: Abo
     if (!isNatwardError(error) || error.code === 'USAGE' || signal.aborted) throw error;
     report = { mappings: [], failures: texts.map((spec) => ({ spec, error })) };
   } finally {
-    bar.stop();
+    await bar.stop();
   }
   const { mappings, failures } = report;
   if (flags.json) {

@@ -16,7 +16,7 @@ export type HttpStyle =
   | 'chunked'
   | 'no-content-type';
 
-export interface RouterQuirks {
+interface RouterQuirks {
   /** Any lease but 0 is refused with 725 OnlyPermanentLeasesSupported: MikroTik, Netgear. */
   readonly onlyPermanentLeases?: boolean;
   /** The same is meant by 402 InvalidArgs: ARRIS NVG578LX. */
@@ -37,7 +37,7 @@ export interface RouterQuirks {
   readonly conflictAs501?: boolean;
   /** Each port is found taken, once, by the address that this host had before: its old lease was kept. */
   readonly conflictWithOwnStaleAddress?: IpAddress | undefined;
-  /** 606 until the user permits the device to map: FRITZ!Box, "allow changes over UPnP". */
+  /** 606 until the user permits the device to map: FRITZ!Box. */
   readonly forbiddenByUser?: boolean;
   /** 729 for these external ports, which the user forwards by hand. */
   readonly conflictWithManualRule?: readonly number[];
@@ -51,7 +51,7 @@ export interface RouterQuirks {
   readonly repliesFromAnotherPort?: boolean;
   /** LOCATION is on this address, which two routers share (VRRP, CARP): pfSense and OPNsense pairs. */
   readonly floatingAddress?: IpAddress | undefined;
-  /** A reboot moves the HTTP port: miniupnpd with port 0, as OpenWrt has it. */
+  /** A reboot moves the HTTP port: miniupnpd with http_port=0. */
   readonly controlPortMoves?: boolean;
   /** Types are `urn:dslforum-org:...`: Huawei. */
   readonly dslforumServiceTypes?: boolean;
