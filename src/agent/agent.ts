@@ -10,13 +10,22 @@ import { isNatwardError, NatwardError } from '../errors.ts';
 import { type Family, family, type IpAddress } from '../net/address.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 import type { System } from '../system/system.ts';
-import { type Granted, type MapAsk, type MapOptions, type MapReport, mapAll, Nonces } from './map.ts';
+import {
+  type Granted,
+  type MapAsk,
+  type MapFailure,
+  type MapOptions,
+  type MapReport,
+  mapAll,
+  Nonces,
+} from './map.ts';
 import { rememberGateways, Session } from './session.ts';
 import { type RememberedMapping, Store } from './store.ts';
 import {
   externalAddressOf,
   type GatewayReport,
   listMappings,
+  listPinholes,
   nobody,
   type OwnMapping,
   reportOf,
@@ -36,6 +45,8 @@ export interface ProgressOptions {
   /** Something that did not go well and does not change the result: a full sentence. */
   readonly onWarning: (warning: NatwardError) => void;
 }
+
+type UnmapOptions = AskOptions & ProgressOptions & { readonly others: 'refuse' | 'force' };
 
 /** A FRITZ!Box stumbles over searches in both families at once: by now it has heard all of the IPv4 one. */
 const IPV6_AFTER_MS = 900;
@@ -62,10 +73,10 @@ export class Agent {
    * nothing could be asked at all.
    */
   async map(asks: readonly MapAsk[], options: MapOptions & AskOptions & ProgressOptions): Promise<MapReport> {
-    const reports: MapReport[] = [];
-    for (const [of, group] of byFamily(asks)) {
-      reports.push(await this.#mapFamily(of, group, options));
-    }
+    const reports = await eachFamily<MapReport>(asks, options, {
+      run: (of, group) => this.#mapFamily(of, group, options),
+      failed: (failures) => ({ mappings: [], failures }),
+    });
     return {
       mappings: reports.flatMap(({ mappings }) => mappings),
       failures: reports.flatMap(({ failures }) => failures),
@@ -109,11 +120,23 @@ export class Agent {
   }
 
   /** Takes mappings back. Throws as `map` does. */
-  async unmap(
+  async unmap(asks: readonly MapAsk[], options: UnmapOptions): Promise<UnmapReport> {
+    const reports = await eachFamily<UnmapReport>(asks, options, {
+      run: (of, group) => this.#unmapFamily(of, group, options),
+      failed: (failures) => ({ released: [], failures }),
+    });
+    return {
+      released: reports.flatMap(({ released }) => released),
+      failures: reports.flatMap(({ failures }) => failures),
+    };
+  }
+
+  async #unmapFamily(
+    of: Family | undefined,
     asks: readonly MapAsk[],
-    options: AskOptions & ProgressOptions & { readonly others: 'refuse' | 'force' },
+    options: UnmapOptions,
   ): Promise<UnmapReport> {
-    await using asking = await this.#ask(undefined, options);
+    await using asking = await this.#ask(of, options);
     const session = await asking.firstAnswering();
     const report = await unmapAll(asks, {
       session,
@@ -135,14 +158,18 @@ export class Agent {
     return report;
   }
 
-  /** The table of the first gateway that answers. Throws NO_ROUTE, NO_GATEWAY or a refusal. */
+  /** The table of the first gateway that answers, and the pinholes opened from here. Throws NO_ROUTE, NO_GATEWAY or a refusal. */
   async list(options: AskOptions): Promise<readonly OwnMapping[]> {
     await using asking = await this.#ask(undefined, options);
     const session = await asking.firstAnswering();
-    const rows = await listMappings(session, this.#store.read().mappings, this.#system.clock, asking.signal);
+    const { mappings: remembered } = this.#store.read();
+    const rows = await listMappings(session, remembered, this.#system.clock, asking.signal);
     session.stopAsking();
     await rememberGateways(this.#store, [session]);
-    return rows;
+    const addresses = new Set(
+      chooseGateways(await this.#system.network(), options).map((gateway) => gateway.address),
+    );
+    return [...rows, ...listPinholes(remembered, addresses, this.#system.clock)];
   }
 
   /**
@@ -270,6 +297,28 @@ function byFamily(asks: readonly MapAsk[]): ReadonlyMap<Family | undefined, read
     groups.set(of, [...(groups.get(of) ?? []), ask]);
   }
   return groups;
+}
+
+/** Runs a command for each family; what fails for one family as a whole is a failure of its asks alone. */
+async function eachFamily<Report>(
+  asks: readonly MapAsk[],
+  { signal }: AskOptions,
+  work: {
+    readonly run: (of: Family | undefined, group: readonly MapAsk[]) => Promise<Report>;
+    readonly failed: (failures: readonly MapFailure[]) => Report;
+  },
+): Promise<Report[]> {
+  const groups = byFamily(asks);
+  const reports: Report[] = [];
+  for (const [of, group] of groups) {
+    try {
+      reports.push(await work.run(of, group));
+    } catch (error) {
+      if (groups.size === 1 || !isNatwardError(error) || signal.aborted) throw error;
+      reports.push(work.failed(group.map(({ spec }) => ({ spec, error }))));
+    }
+  }
+  return reports;
 }
 
 function toRemembered(mapping: Granted): RememberedMapping {

@@ -3,7 +3,7 @@
 import type { Offer } from '../discovery/gateway.ts';
 import { NatwardError } from '../errors.ts';
 import type { ListedMapping } from '../mapping/mapping.ts';
-import { type IpAddress, kindOf } from '../net/address.ts';
+import { family, type IpAddress, kindOf } from '../net/address.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Session } from './session.ts';
@@ -149,17 +149,36 @@ export async function listMappings(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<readonly OwnMapping[]> {
-  const own = remembered.filter(({ gateway }) => gateway === session.gateway.address);
+  const own = remembered.filter((one) => one.gateway === session.gateway.address && !isPinhole(one));
   const lister = await session.mapper((mapper) => mapper.list !== undefined);
   if (lister?.list === undefined) {
     if (session.race.mappers.length === 0) throw await session.noOffer();
-    return own.map((one) => ({ ...asListed(one, clock), own: true }));
+    return own.map((one) => asOwn(one, clock));
   }
   const keys = new Set(own.map(keyOf));
   const rows = await lister.list(signal);
   return rows
     .map((row) => ({ ...row, own: keys.has(keyOf(row)) }))
     .sort((a, b) => a.protocol.localeCompare(b.protocol) || a.externalPort - b.externalPort);
+}
+
+/** No protocol lists pinholes: the ones that are remembered of these gateways. */
+export function listPinholes(
+  remembered: readonly RememberedMapping[],
+  gateways: ReadonlySet<IpAddress>,
+  clock: Clock,
+): readonly OwnMapping[] {
+  return remembered
+    .filter((one) => isPinhole(one) && gateways.has(one.gateway))
+    .map((one) => asOwn(one, clock));
+}
+
+function isPinhole({ internalClient }: RememberedMapping): boolean {
+  return family(internalClient) === 6;
+}
+
+function asOwn(one: RememberedMapping, clock: Clock): OwnMapping {
+  return { ...asListed(one, clock), own: true };
 }
 
 function asListed(one: RememberedMapping, clock: Clock): ListedMapping {

@@ -173,6 +173,7 @@ async function releaseOther(target: Target, context: UnmapContext): Promise<Rele
     await lister.unmap({ ...row, nonce: undefined, pinholeId: undefined }, signal);
     return [releasedOf(row, session)];
   }
+  if (lister !== undefined) throw notFound(target, session);
   // Without a table to look at, NAT-PMP deletes what this host has on that port, whoever asked for it.
   const natpmp = await session.mapper(({ protocol }) => protocol === 'natpmp');
   if (natpmp === undefined)

@@ -76,8 +76,8 @@ export function kindOf(address: IpAddress): AddressKind {
 export function sameNetwork(a: IpAddress, b: IpAddress, prefixLength: number): boolean {
   if (family(a) !== family(b)) return false;
   const [left, right] = [ipaddr.parse(withoutZone(a)), ipaddr.parse(withoutZone(b))];
-  if (left.kind() === 'ipv4') return (left as ipaddr.IPv4).match(right as ipaddr.IPv4, prefixLength);
-  return (left as ipaddr.IPv6).match(right as ipaddr.IPv6, prefixLength);
+  if (left.kind() === 'ipv4') return (left as ipaddr.IPv4).match(right, prefixLength);
+  return (left as ipaddr.IPv6).match(right, prefixLength);
 }
 
 /** 4 or 16 bytes in network order. */

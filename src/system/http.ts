@@ -4,7 +4,7 @@
  * is followed, no connection is kept, and size and time have an end.
  */
 
-import http from 'node:http';
+import http, { type IncomingMessage } from 'node:http';
 import { NatwardError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
 import { aborted } from './clock.ts';
@@ -69,35 +69,40 @@ export const httpRequest: HttpClient = (request) => {
         ),
       LIMIT_MS,
     );
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    let answer: IncomingMessage | undefined;
+    const take = (chunk: Uint8Array) => {
+      size += chunk.length;
+      if (size <= MAX_BODY_BYTES) chunks.push(chunk);
+      else fail(new NatwardError('HOSTILE', `${url.host} sends more than ${MAX_BODY_BYTES / 1024} KiB`));
+    };
+    const complete = (status: number) =>
+      finish(() => resolve({ status, body: Buffer.concat(chunks).toString('utf8') }));
     outgoing.on('error', (cause: NodeJS.ErrnoException) => {
+      if (answer?.statusCode !== undefined) {
+        // A Content-Length that promises too little: what follows is no HTTP. What came is judged by its parser.
+        const rest: Uint8Array | null = answer.read();
+        if (rest !== null) take(rest);
+        complete(answer.statusCode);
+        return;
+      }
       const code = cause.code === 'HPE_HEADER_OVERFLOW' ? 'HOSTILE' : 'UNREACHABLE';
-      fail(
-        new NatwardError(code, `no HTTP answer from ${url.host}: ${cause.message || cause.code}`, { cause }),
-      );
+      const why = cause.message || cause.code;
+      fail(new NatwardError(code, `no HTTP answer from ${url.host}: ${why}`, { cause }));
     });
     outgoing.on('response', (response) => {
       const status = response.statusCode ?? 0;
       if (status >= 300 && status < 400) {
-        fail(
-          new NatwardError(
-            'HOSTILE',
-            `${url.host} redirects to ${String(response.headers.location).slice(0, 80)}`,
-          ),
-        );
+        const to = String(response.headers.location).slice(0, 80);
+        fail(new NatwardError('HOSTILE', `${url.host} redirects to ${to}`));
         return;
       }
-      const chunks: Uint8Array[] = [];
-      let size = 0;
-      const complete = () => finish(() => resolve({ status, body: Buffer.concat(chunks).toString('utf8') }));
-      response.on('data', (chunk: Uint8Array) => {
-        size += chunk.length;
-        if (size > MAX_BODY_BYTES) {
-          fail(new NatwardError('HOSTILE', `${url.host} sends more than ${MAX_BODY_BYTES / 1024} KiB`));
-        } else chunks.push(chunk);
-      });
-      response.on('end', complete);
-      // A Content-Length that promises too much: the connection ends first. What came is judged by its parser.
-      response.on('error', complete);
+      answer = response;
+      response.on('data', take);
+      response.on('end', () => complete(status));
+      // A Content-Length that promises too much: the connection ends first.
+      response.on('error', () => complete(status));
     });
     if (request.signal?.aborted) {
       stop();

@@ -120,12 +120,12 @@ export function descendant(element: XmlElement, name: string): XmlElement | unde
 
 const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
 
+// oxlint-disable-next-line no-control-regex
+const CONTROL = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g;
+
 /** Text made safe between tags and in attributes; control characters, which XML 1.0 cannot carry, are dropped. */
 export function escapeXml(text: string): string {
-  // oxlint-disable-next-line no-control-regex
-  return text
-    .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '')
-    .replace(/[&<>"]/g, (found) => ESCAPES[found] as string);
+  return text.replace(CONTROL, '').replace(/[&<>"]/g, (found) => ESCAPES[found] as string);
 }
 
 /** `<name>text</name>` for each entry, in order. */

@@ -4,7 +4,7 @@ import { localAgent } from '../../control/local.ts';
 import type { MapReport } from '../../control/protocol.ts';
 import { isNatwardError } from '../../errors.ts';
 import { realSystem } from '../../system/system.ts';
-import { exitCodeFor } from '../exit.ts';
+import { EXIT, exitCodeFor } from '../exit.ts';
 import { askOptions, type GatewayFlags } from '../options.ts';
 import { failureJson, mappingJson, printError, printFailures, printJson, printMappings } from '../output.ts';
 import { progressBar } from '../progress.ts';
@@ -44,5 +44,5 @@ export async function run(texts: readonly string[], flags: MapFlags, signal: Abo
     printMappings(mappings);
     printFailures(failures);
   }
-  process.exitCode = exitCodeFor(mappings.length, failures);
+  process.exitCode = signal.aborted ? EXIT.interrupted : exitCodeFor(mappings.length, failures);
 }

@@ -1,8 +1,9 @@
 /** `natward unmap`. */
 
 import { localAgent } from '../../control/local.ts';
+import type { UnmapReport } from '../../control/protocol.ts';
 import { realSystem } from '../../system/system.ts';
-import { exitCodeFor } from '../exit.ts';
+import { EXIT, exitCodeFor } from '../exit.ts';
 import { askOptions, type GatewayFlags } from '../options.ts';
 import { failureJson, printError, printFailures, printJson, printReleased } from '../output.ts';
 import { progressBar } from '../progress.ts';
@@ -17,19 +18,23 @@ export async function run(
   const asks = await Promise.all(specs.map((spec) => resolveSpec(spec, realSystem.resolve)));
   const agent = await localAgent();
   const bar = progressBar('releasing');
-  const { released, failures } = await agent
-    .unmap(asks, {
+  let report: UnmapReport;
+  try {
+    report = await agent.unmap(asks, {
       ...askOptions(flags, signal),
       others: flags.force === true ? 'force' : 'refuse',
       onProgress: bar.update,
       onWarning: printError,
-    })
-    .finally(bar.stop);
+    });
+  } finally {
+    await bar.stop();
+  }
+  const { released, failures } = report;
   if (flags.json) {
     printJson({ released, failures: failures.map(failureJson) });
   } else {
     printReleased(released);
     printFailures(failures);
   }
-  process.exitCode = exitCodeFor(released.length, failures);
+  process.exitCode = signal.aborted ? EXIT.interrupted : exitCodeFor(released.length, failures);
 }
