@@ -158,7 +158,10 @@ export class Agent {
     return report;
   }
 
-  /** The table of the first gateway that answers, and the pinholes opened from here. Throws NO_ROUTE, NO_GATEWAY or a refusal. */
+  /**
+   * The table of the first gateway that answers, and the pinholes opened from here. Throws NO_ROUTE,
+   * NO_GATEWAY or a refusal.
+   */
   async list(options: AskOptions): Promise<readonly OwnMapping[]> {
     await using asking = await this.#ask(undefined, options);
     const session = await asking.firstAnswering();

@@ -6,7 +6,7 @@
 import { Discovery, type DiscoveryReport } from '../discovery/discover.ts';
 import type { Gateway, Offer } from '../discovery/gateway.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
-import type { MappingProtocol } from '../net/protocol.ts';
+import { MAPPING_PROTOCOL_NAME, type MappingProtocol } from '../net/protocol.ts';
 import { createMapper, preloadUpnp, Race } from '../mapping/race.ts';
 import type { PortMapper } from '../mapping/mapping.ts';
 import type { System } from '../system/system.ts';
@@ -28,6 +28,7 @@ export class Session implements AsyncDisposable {
   /** Resolves when everything that can answer has answered. Never rejects. */
   readonly discovered: Promise<DiscoveryReport>;
   readonly #discovery: Discovery;
+  readonly #protocols: ReadonlySet<MappingProtocol>;
   readonly #stop = new AbortController();
   readonly #waiting = new Set<() => void>();
 
@@ -35,6 +36,7 @@ export class Session implements AsyncDisposable {
     const answered = new AbortController();
     const joining: Promise<void>[] = [];
     this.gateway = gateway;
+    this.#protocols = options.protocols;
     this.race = new Race(system);
     this.#discovery = new Discovery(system, {
       gateway,
@@ -92,14 +94,21 @@ export class Session implements AsyncDisposable {
   /** What to say when the gateway has offered nothing: never mere silence where something was refused. */
   async noOffer(): Promise<NatwardError> {
     const { failures } = await this.discovered;
-    const hostile = failures.find((failure) => isNatwardError(failure, 'HOSTILE'));
-    const { address } = this.gateway;
+    const { address, interface: name } = this.gateway;
+    const spoken = [...this.#protocols]
+      .filter((protocol) => protocol !== 'upnp')
+      .map((protocol) => MAPPING_PROTOCOL_NAME[protocol]);
     const refused = failures.some((failure) => isNatwardError(failure, 'UNREACHABLE'));
-    const how = refused
-      ? 'refuses PCP and NAT-PMP (ICMP port unreachable)'
-      : 'answers neither PCP nor NAT-PMP';
-    const upnp = hostile === undefined ? 'no UPnP gateway answers a search' : hostile.message;
-    return new NatwardError('NO_GATEWAY', `${address} ${how}, and ${upnp} on ${this.gateway.interface}`, {
+    const said: string[] = [];
+    if (spoken.length > 0) {
+      const verb = refused ? 'refuses' : 'does not answer';
+      said.push(`${address} ${verb} ${spoken.join(' and ')}${refused ? ' (ICMP port unreachable)' : ''}`);
+    }
+    if (this.#protocols.has('upnp')) {
+      const hostile = failures.find((failure) => isNatwardError(failure, 'HOSTILE'));
+      said.push(hostile?.message ?? `no UPnP gateway answers a search on ${name}`);
+    }
+    return new NatwardError('NO_GATEWAY', said.join(', and '), {
       advice: 'Switch UPnP or NAT-PMP on in the gateway’s settings, or name another gateway: --gateway ADDR.',
     });
   }

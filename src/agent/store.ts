@@ -6,7 +6,16 @@
  * PCP takes 2 (docs/decisions/0004-state.md).
  */
 
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { NatwardError } from '../errors.ts';
@@ -110,7 +119,7 @@ export class Store {
   /** What is remembered, without what has ended. A file that cannot be read counts as empty: see `update`. */
   read(): State {
     this.#cached ??= this.#load();
-    return this.#cached;
+    return this.#swept(this.#cached);
   }
 
   #load(): State {
@@ -124,16 +133,17 @@ export class Store {
       });
     }
     try {
-      const parsed = v.parse(stateSchema, JSON.parse(text));
-      const now = this.#clock.now();
-      return {
-        ...parsed,
-        mappings: parsed.mappings.filter((one) => one.expiresAtMs === null || one.expiresAtMs > now),
-      };
+      return v.parse(stateSchema, JSON.parse(text));
     } catch {
       this.#broken = true;
       return EMPTY;
     }
+  }
+
+  #swept(state: State): State {
+    const now = this.#clock.now();
+    const lives = ({ expiresAtMs }: RememberedMapping) => expiresAtMs === null || expiresAtMs > now;
+    return { ...state, mappings: state.mappings.filter(lives) };
   }
 
   /**
@@ -145,12 +155,12 @@ export class Store {
       mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
       const unlock = await this.#lock();
       try {
-        this.#cached = this.#load();
-        if (this.#broken) renameSync(this.#file, `${this.#file}.broken`);
+        const before = this.#swept(this.#load());
+        if (this.#broken) renameSync(this.#file, freeName(`${this.#file}.broken`));
         this.#broken = false;
         const { default: Conf } = await import('conf');
         const conf = new Conf<State>({ cwd: this.#directory, configName: NAME, configFileMode: 0o600 });
-        this.#cached = change(this.#cached);
+        this.#cached = change(before);
         conf.store = this.#cached;
       } finally {
         unlock();
@@ -177,4 +187,11 @@ export class Store {
       }
     }
   }
+}
+
+/** What was set aside before stays: `state.json.broken`, then `state.json.broken-2` and so on. */
+function freeName(path: string): string {
+  let name = path;
+  for (let count = 2; existsSync(name); count++) name = `${path}-${count}`;
+  return name;
 }

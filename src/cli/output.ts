@@ -7,14 +7,9 @@ import type { DemoStep } from '../control/demo.ts';
 import type { GatewayReport, Granted, MapFailure, Offer, OwnMapping, Released } from '../control/protocol.ts';
 import { NatwardError } from '../errors.ts';
 import { bracketed } from '../net/address.ts';
-import type { MappingProtocol } from '../net/protocol.ts';
+import { MAPPING_PROTOCOL_NAME } from '../net/protocol.ts';
 import { EXIT } from './exit.ts';
 
-const PROTOCOL_NAME: Readonly<Record<MappingProtocol, string>> = {
-  pcp: 'PCP',
-  natpmp: 'NAT-PMP',
-  upnp: 'UPnP',
-};
 /** Failures of one command that are written out; the rest is counted. */
 const FAILURES_SHOWN = 10;
 
@@ -61,7 +56,7 @@ export function printMappings(mappings: readonly Granted[]): void {
     const first = run[0];
     const outside = endpoint(first.externalAddress ?? '*', run, (one) => one.externalPort);
     const lifetime = first.lifetimeSeconds === 0 ? 'until deleted' : `for ${duration(first.lifetimeSeconds)}`;
-    const via = `via ${PROTOCOL_NAME[first.via]} on ${first.gateway}`;
+    const via = `via ${MAPPING_PROTOCOL_NAME[first.via]} on ${first.gateway}`;
     print(`${first.protocol} ${outside} -> ${insideOf(run)} ${lifetime} ${via}`);
     for (const note of first.notes) print(`note: ${first.protocol} ${first.externalPort}: ${note}`);
   }
@@ -147,7 +142,7 @@ function remaining(seconds: number | undefined): string {
 }
 
 export function printStep({ elapsedMs, via, message }: DemoStep): void {
-  const label = via === undefined ? '' : PROTOCOL_NAME[via];
+  const label = via === undefined ? '' : MAPPING_PROTOCOL_NAME[via];
   print(`${String(elapsedMs).padStart(5)} ms  ${label.padEnd(8)} ${message}`);
 }
 
@@ -157,7 +152,7 @@ export function printOffer(offer: Offer): void {
     offer.protocol === 'upnp'
       ? `: ${offer.device.model}, ${offer.device.connection.serviceType}, ${offer.device.location}`
       : '';
-  print(`${address} on ${name} speaks ${PROTOCOL_NAME[offer.protocol]}${detail}`);
+  print(`${address} on ${name} speaks ${MAPPING_PROTOCOL_NAME[offer.protocol]}${detail}`);
 }
 
 export function printGateway(report: GatewayReport): void {

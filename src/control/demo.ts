@@ -13,7 +13,7 @@ import type { Granted, MapAsk } from '../agent/map.ts';
 import { NatwardError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
-import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
+import { MAPPING_PROTOCOL_NAME, MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 import { startGateway } from '../responder/gateway.ts';
 import { realSystem } from '../system/system.ts';
 
@@ -52,7 +52,8 @@ export async function runDemo(signal: AbortSignal, onStep: (step: DemoStep) => v
     const asking = { gateway: INSIDE, ports: gateway.ports, timeoutMs: TIMEOUT_MS, signal };
     await agent.gateways({
       ...asking,
-      onOffer: (offer) => report('found', offer.protocol, `the gateway answers over ${offer.protocol}`),
+      onOffer: (offer) =>
+        report('found', offer.protocol, `the gateway answers over ${MAPPING_PROTOCOL_NAME[offer.protocol]}`),
       onGateway: () => undefined,
     });
     for (const via of MAPPING_PROTOCOLS) {

@@ -89,7 +89,7 @@ export async function search(
       dropped++;
       return;
     }
-    if (seen.has(answer.location) || !hasRoom(seen, source.address)) return;
+    if (seen.has(answer.location) || !hasRoom(seen, source.address, gateway)) return;
     seen.set(answer.location, source.address);
     const fetch = describeLazily(system, gateway, answer.location, source.address, fetching);
     fetches.push(fetch.then(report).catch((error: Error) => void rejected.push(error)));
@@ -164,9 +164,10 @@ async function finished(
   await cut;
 }
 
-function hasRoom(seen: ReadonlyMap<string, IpAddress>, source: IpAddress): boolean {
+function hasRoom(seen: ReadonlyMap<string, IpAddress>, source: IpAddress, gateway: Gateway): boolean {
   const ofDevice = [...seen.values()].filter((address) => address === source).length;
-  return seen.size < MAX_DESCRIPTIONS && ofDevice < MAX_DESCRIPTIONS_A_DEVICE;
+  const room = seen.size < MAX_DESCRIPTIONS || source === gateway.address;
+  return room && ofDevice < MAX_DESCRIPTIONS_A_DEVICE;
 }
 
 type Receiver = Pick<Parameters<System['openUdp']>[0], 'family' | 'localAddress' | 'onDatagram'>;

@@ -9,3 +9,10 @@ export const PROTOCOL_NUMBER: Readonly<Record<TransportProtocol, number>> = { tc
 export type MappingProtocol = 'pcp' | 'natpmp' | 'upnp';
 
 export const MAPPING_PROTOCOLS: readonly MappingProtocol[] = ['pcp', 'natpmp', 'upnp'];
+
+/** As people write them. */
+export const MAPPING_PROTOCOL_NAME: Readonly<Record<MappingProtocol, string>> = {
+  pcp: 'PCP',
+  natpmp: 'NAT-PMP',
+  upnp: 'UPnP',
+};
