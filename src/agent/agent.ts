@@ -51,6 +51,9 @@ type UnmapOptions = AskOptions & ProgressOptions & { readonly others: 'refuse' |
 /** A FRITZ!Box stumbles over searches in both families at once: by now it has heard all of the IPv4 one. */
 const IPV6_AFTER_MS = 900;
 
+/** What is on its way when a person stops the program has this long to come back. */
+const LATE_MS = 1000;
+
 export interface SurveyOptions {
   /** Each protocol of each gateway, as it answers. */
   readonly onOffer: (offer: Offer) => void;
@@ -98,6 +101,7 @@ export class Agent {
       session,
       remembered,
       signal: asking.signal,
+      lateSignal: asking.lateSignal,
       onProgress: (done, total) => {
         asking.progress();
         options.onProgress?.(done, total);
@@ -239,9 +243,12 @@ export class Agent {
 class Asking implements AsyncDisposable {
   readonly sessions: readonly Session[];
   readonly signal: AbortSignal;
+  /** Fires a moment after a person's `signal`: whoever has asked for a mapping still hears whether he got it. */
+  readonly lateSignal: AbortSignal;
   readonly #system: System;
   readonly #timeoutMs: number;
   readonly #idle = new AbortController();
+  readonly #late = new AbortController();
   readonly #over = new AbortController();
   #lastProgressMs: number;
 
@@ -250,13 +257,23 @@ class Asking implements AsyncDisposable {
     this.#timeoutMs = options.timeoutMs;
     this.#lastProgressMs = system.clock.now();
     this.signal = AbortSignal.any([options.signal, this.#idle.signal]);
-    setMaxListeners(0, this.signal); // As many as there are requests under way.
+    this.lateSignal = AbortSignal.any([this.#late.signal, this.#idle.signal]);
+    setMaxListeners(0, this.signal, this.lateSignal); // As many as there are requests under way.
+    options.signal.addEventListener('abort', () => void this.#endLate(options.signal), {
+      once: true,
+      signal: this.#over.signal,
+    });
     this.sessions = open(this.signal);
     void this.#watch();
   }
 
   progress(): void {
     this.#lastProgressMs = this.#system.clock.now();
+  }
+
+  async #endLate({ reason }: AbortSignal): Promise<void> {
+    await this.#system.clock.sleep(LATE_MS, this.#over.signal).catch(() => undefined);
+    this.#late.abort(reason);
   }
 
   async #watch(): Promise<void> {

@@ -8,6 +8,7 @@ import type { IpAddress } from '../net/address.ts';
 import { type PortRange, portCount } from '../net/port-range.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import type { HeldMapping, Mapping, MappingRequest } from '../mapping/mapping.ts';
+import { aborted } from '../system/clock.ts';
 import type { System } from '../system/system.ts';
 import { PCP_NONCE_BYTES } from '../wire/pcp.ts';
 import type { Session } from './session.ts';
@@ -50,7 +51,10 @@ export interface MapContext {
   readonly nonces: Nonces;
   readonly session: Session;
   readonly remembered: readonly RememberedMapping[];
+  /** Nothing new is asked for. */
   readonly signal: AbortSignal;
+  /** What was asked for is given up, too. */
+  readonly lateSignal: AbortSignal;
   /** After each port: how many are done, of how many. */
   readonly onProgress: (done: number, total: number) => void;
 }
@@ -75,12 +79,13 @@ export async function mapAll(
   options: MapOptions,
   context: MapContext,
 ): Promise<MapReport> {
-  const mappings: Granted[] = [];
-  const failures: MapFailure[] = [];
+  // By the place of their port among all that were asked for: answers come in any order.
+  const granted: (readonly Granted[])[] = [];
+  const failed: MapFailure[] = [];
   const held = indexHeld(context);
   const all = [...eachPort(asks)];
   const total = all.length;
-  const ports = all.values();
+  const ports = all.entries();
   let done = 0;
   let hopeless: NatwardError | undefined;
 
@@ -88,13 +93,15 @@ export async function mapAll(
     for (let taken = 0; taken < limit; taken++) {
       const next = ports.next();
       if (next.done) return;
+      const [at, port] = next.value;
       try {
+        if (context.signal.aborted) hopeless ??= aborted(context.signal);
         if (hopeless !== undefined) throw hopeless;
-        mappings.push(...(await mapPort(next.value, options, context, held)));
+        granted[at] = await mapPort(port, options, context, held);
       } catch (error) {
         if (!isNatwardError(error)) throw error;
         if (isNatwardError(error, ...HOPELESS)) hopeless = error;
-        failures.push({ spec: next.value.spec, error });
+        failed[at] = { spec: port.spec, error };
       }
       done++;
       context.onProgress(done, total);
@@ -103,12 +110,13 @@ export async function mapAll(
 
   // The first port decides which protocol answers, and with it how many requests may be under way.
   await work(1);
-  const via = mappings[0]?.via;
+  const via = granted[0]?.[0]?.via;
   const window = context.session.race.mappers.find((mapper) => mapper.protocol === via)?.window ?? 1;
   await Promise.all(
     Array.from({ length: Math.min(window, total - 1) }, () => work(Number.POSITIVE_INFINITY)),
   );
-  return { mappings, failures };
+  // Each has holes where the other has not: flat() leaves them out.
+  return { mappings: granted.flat(), failures: failed.flat() };
 }
 
 /** What is asked for twice in one command is one mapping. */
@@ -137,6 +145,8 @@ async function mapPort(
   held: HeldIndex,
 ): Promise<readonly Granted[]> {
   const granted: { readonly mapping: Mapping; readonly isNew: boolean }[] = [];
+  // Whoever writes * has no port in mind that could be missed.
+  const choice = port.externalPort === 0 ? 'any' : options.choice;
   try {
     for (const protocol of port.protocols) {
       const internalClient = port.host ?? context.session.gateway.localAddress;
@@ -148,14 +158,14 @@ async function mapPort(
         protocol,
         internalClient,
         internalPort: port.internalPort,
-        suggestedExternalPort: options.choice === 'exact' ? wanted : (same?.externalPort ?? wanted),
-        choice: options.choice,
+        suggestedExternalPort: choice === 'exact' ? wanted : (same?.externalPort ?? wanted),
+        choice,
         lifetimeSeconds: options.lifetimeSeconds,
         description: options.description ?? `natward ${port.internalPort}/${protocol}`,
         nonce: nonceOf(own, context.nonces),
         held: same && toHeld(same),
       };
-      const mapping = await context.session.race.map(request, context.signal, same?.via);
+      const mapping = await context.session.race.map(request, context.lateSignal, same?.via);
       granted.push({
         mapping: withNote(mapping, port.externalPort || wanted),
         isNew: same === undefined,

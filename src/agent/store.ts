@@ -153,12 +153,12 @@ export class Store {
   async update(change: (state: State) => State): Promise<void> {
     try {
       mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+      const { default: Conf } = await import('conf'); // Takes its time: others need not wait for it.
       const unlock = await this.#lock();
       try {
         const before = this.#swept(this.#load());
         if (this.#broken) renameSync(this.#file, freeName(`${this.#file}.broken`));
         this.#broken = false;
-        const { default: Conf } = await import('conf');
         const conf = new Conf<State>({ cwd: this.#directory, configName: NAME, configFileMode: 0o600 });
         this.#cached = change(before);
         conf.store = this.#cached;
@@ -181,8 +181,9 @@ export class Store {
         return () => rmSync(lock, { force: true });
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || tries === LOCK_TRIES) throw error;
-        const age = this.#clock.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? 0);
-        if (age > STALE_LOCK_MS) rmSync(lock, { force: true });
+        const held = statSync(lock, { throwIfNoEntry: false });
+        if (held === undefined) continue; // Given back meanwhile; by now it may be somebody else's.
+        if (this.#clock.now() - held.mtimeMs > STALE_LOCK_MS) rmSync(lock, { force: true });
         else await this.#clock.sleep(LOCK_RETRY_MS);
       }
     }

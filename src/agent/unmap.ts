@@ -7,7 +7,7 @@ import { isNatwardError, NatwardError } from '../errors.ts';
 import type { ListedMapping, MappingKey, PortMapper } from '../mapping/mapping.ts';
 import type { IpAddress } from '../net/address.ts';
 import { portCount } from '../net/port-range.ts';
-import { MAPPING_PROTOCOLS, type TransportProtocol } from '../net/protocol.ts';
+import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 import type { MapAsk, MapFailure } from './map.ts';
 import type { Session } from './session.ts';
 import type { RememberedMapping } from './store.ts';
@@ -34,6 +34,9 @@ export interface UnmapContext {
   readonly onProgress: (done: number, total: number) => void;
 }
 
+/** UPnP can look whether the row is there; NAT-PMP says yes to whatever it is asked to end. */
+const FALLBACKS: readonly MappingProtocol[] = ['upnp', 'natpmp'];
+
 /** One port and protocol to take back; either port may be left open by the spec. */
 interface Target {
   readonly spec: string;
@@ -48,7 +51,10 @@ export async function unmapAll(asks: readonly MapAsk[], context: UnmapContext): 
   const failures: MapFailure[] = [];
   const targets = asks.flatMap(eachTarget);
   let done = 0;
-  const own = targets.map((target) => context.remembered.filter((one) => matches(one, target)));
+  const own = targets.map((target) => {
+    const meant = context.remembered.filter((one) => matches(one, target));
+    return meant.length > 0 ? meant : context.remembered.filter((one) => wasAskedAs(one, target));
+  });
   const next = targets.entries();
   const worker = async () => {
     for (const [at, target] of next) {
@@ -94,6 +100,16 @@ function matches(one: RememberedMapping, target: Target): boolean {
   return one.externalPort === internalPort && externalPort === internalPort;
 }
 
+/** `map 81:9081` that became 1024:9081, named by the 81. */
+function wasAskedAs(one: RememberedMapping, { protocol, externalPort, internalPort, host }: Target): boolean {
+  return (
+    one.protocol === protocol &&
+    one.requestedExternalPort === internalPort &&
+    externalPort === internalPort &&
+    (host === undefined || host === one.internalClient)
+  );
+}
+
 /**
  * By the protocol that made it, and where that one refuses or is silent, by the others: a gateway with one
  * table may have forgotten whose a mapping is (miniupnpd, when a second protocol refreshed it).
@@ -109,10 +125,7 @@ async function releaseOwn(
       nonce: one.nonce === null ? undefined : Uint8Array.from(Buffer.from(one.nonce, 'hex')),
       pinholeId: one.pinholeId ?? undefined,
     };
-    const order = [
-      one.via,
-      ...MAPPING_PROTOCOLS.filter((protocol) => protocol !== one.via && protocol !== 'pcp'),
-    ];
+    const order = [one.via, ...FALLBACKS.filter((protocol) => protocol !== one.via)];
     let first: NatwardError | undefined;
     for (const protocol of order) {
       const mapper = await session.mapper((candidate) => candidate.protocol === protocol);

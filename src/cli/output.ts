@@ -43,10 +43,9 @@ export function printError(error: NatwardError): void {
   process.stderr.write(`natward: ${clean(`${message}.${advice}`)}\n`);
 }
 
-/** What a gateway wrote may hold control characters that would drive the terminal. */
+/** What a gateway wrote may hold characters that drive the terminal, end the line or turn its direction. */
 function clean(text: string): string {
-  // oxlint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+  return text.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, '?');
 }
 
 /** Runs of ports are one line: `tcp 198.51.100.7:6000-6010 -> 192.168.1.10:7000-7010 ...`. */

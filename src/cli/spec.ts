@@ -11,12 +11,15 @@ export interface Spec extends Omit<MapAsk, 'host'> {
   readonly host: string | undefined;
 }
 
-const PROTOCOLS: Readonly<Record<string, readonly TransportProtocol[]>> = {
-  tcp: ['tcp'],
-  udp: ['udp'],
-  'tcp+udp': ['tcp', 'udp'],
-  'udp+tcp': ['tcp', 'udp'],
-};
+const PROTOCOLS: ReadonlyMap<string, readonly TransportProtocol[]> = new Map([
+  ['tcp', ['tcp']],
+  ['udp', ['udp']],
+  ['tcp+udp', ['tcp', 'udp']],
+  ['udp+tcp', ['tcp', 'udp']],
+]);
+
+/** Two ranges, a protocol and the longest name that DNS has (RFC 1035, section 2.3.4). */
+const MAX_SPEC_LENGTH = 300;
 
 const EXTERNAL = /^(\*|\d+(-\d+)?)$/;
 const HOST_NAME =
@@ -24,10 +27,15 @@ const HOST_NAME =
 
 /** Throws USAGE and names the token at fault. */
 export function parseSpec(text: string): Spec {
+  if (text.length > MAX_SPEC_LENGTH) {
+    throw usage(
+      `"${text.slice(0, 40)}..." is neither a port nor a host: it is ${text.length} characters long`,
+    );
+  }
   try {
     return parse(text);
   } catch (error) {
-    if (!(error instanceof NatwardError) || error.message.includes(`"${text}"`)) throw error;
+    if (!(error instanceof NatwardError) || error.message.includes(text)) throw error;
     throw new NatwardError('USAGE', `${error.message} (in "${text}")`, { cause: error });
   }
 }
@@ -35,7 +43,7 @@ export function parseSpec(text: string): Spec {
 function parse(spec: string): Spec {
   const slash = spec.indexOf('/');
   const protocolToken = slash < 0 ? 'tcp' : spec.slice(slash + 1).toLowerCase();
-  const protocols = PROTOCOLS[protocolToken];
+  const protocols = PROTOCOLS.get(protocolToken);
   if (protocols === undefined) {
     throw usage(`"${protocolToken}" is not a protocol: write /tcp, /udp or /tcp+udp`);
   }

@@ -1,6 +1,6 @@
 /**
- * Reads a UPnP gateway's table: whole with GetListOfPortMappings where version 2 has it, else row by row
- * with GetGenericPortMappingEntry until the index runs out.
+ * Reads a UPnP gateway's table: whole with GetListOfPortMappings where version 2 has it and the table is
+ * small, else row by row with GetGenericPortMappingEntry until the index runs out.
  */
 
 import { soapValue, UpnpFault } from '../discovery/soap-call.ts';
@@ -17,8 +17,16 @@ const MAX_ROWS = 4096;
 /** A list reply is one body of at most 512 KiB, some 1,000 rows: asked for in slices. */
 const ROWS_A_REQUEST = 1000;
 
+/**
+ * miniupnpd 2.3.1 on nftables (Debian 12) writes past its memory and ends where more than 128 mappings lie in
+ * the range that GetListOfPortMappings asks for, however few it asks for: a longer table is read row by row.
+ */
+const MAX_ROWS_WHOLE = 128;
+/** As many as an UpnpMapper has requests under way. */
+const ROWS_AT_ONCE = 4;
+
 export async function listMappings(call: Call, version: number): Promise<readonly ListedMapping[]> {
-  if (version >= 2) {
+  if (version >= 2 && (await rowAt(call, MAX_ROWS_WHOLE - 1)) === 'none') {
     const whole = await listWhole(call).catch((error: unknown) => {
       if (isNatwardError(error, 'ABORTED', 'TIMEOUT')) throw error;
       return undefined; // Not every version 2 has it: row by row then.
@@ -48,7 +56,8 @@ async function listSlice(call: Call, protocol: string, from: number): Promise<re
       NewStartPort: String(from),
       NewEndPort: '65535',
       NewProtocol: protocol,
-      NewManage: '0',
+      // With 0 a gateway tells of this host's own mappings alone (WANIPConnection:2, section 2.5.22).
+      NewManage: '1',
       NewNumberOfPorts: String(ROWS_A_REQUEST),
     });
     return decodePortListing(soapValue(answer, 'NewPortListing'));
@@ -60,18 +69,29 @@ async function listSlice(call: Call, protocol: string, from: number): Promise<re
 
 async function listRows(call: Call): Promise<readonly ListedMapping[]> {
   const rows: ListedMapping[] = [];
-  for (let index = 0; index < MAX_ROWS; index++) {
-    try {
-      const row = toListed(await call('GetGenericPortMappingEntry', { NewPortMappingIndex: String(index) }));
+  let next = 0;
+  while (next < MAX_ROWS) {
+    // The first one alone: most tables are short, and past their end some routers reset the connection.
+    const indices = next === 0 ? [0] : Array.from({ length: ROWS_AT_ONCE }, (_, at) => next + at);
+    next += indices.length;
+    for (const row of await Promise.all(indices.map((index) => rowAt(call, index)))) {
+      if (row === 'none') return rows;
       if (row !== undefined) rows.push(row);
-    } catch (error) {
-      // Past the last row routers answer 713, 714, 402 or 501, or reset the connection.
-      if (index === 0 && !(error instanceof UpnpFault)) throw error;
-      if (isNatwardError(error, 'ABORTED')) throw error;
-      break;
     }
   }
   return rows;
+}
+
+/** Undefined where the row is unreadable. */
+async function rowAt(call: Call, index: number): Promise<ListedMapping | undefined | 'none'> {
+  try {
+    return toListed(await call('GetGenericPortMappingEntry', { NewPortMappingIndex: String(index) }));
+  } catch (error) {
+    // Past the last row routers answer 713, 714, 402 or 501, or reset the connection.
+    if (index === 0 && !(error instanceof UpnpFault)) throw error;
+    if (isNatwardError(error, 'ABORTED')) throw error;
+    return 'none';
+  }
 }
 
 /** A port 1..65535; 0 for anything else. */

@@ -23,8 +23,8 @@ import { PcpMapper } from './pcp.ts';
  * then gone unanswered. UPnP gateways are slow.
  */
 const HEDGE_MS: Readonly<Record<MappingProtocol, number>> = { pcp: 1000, natpmp: 1000, upnp: 2000 };
-/** How long a late grant is waited for: the last retransmission and its answer. */
-const LATE_MS = 2000;
+/** How long a late grant is waited for: the last retransmission and its answer; all the time that an HTTP request has. */
+const LATE_MS: Readonly<Record<MappingProtocol, number>> = { pcp: 2000, natpmp: 2000, upnp: 5000 };
 
 /** UPnP's is loaded when it is wanted: XML and HTTP are most of natward's code. */
 export async function createMapper(offer: Offer, system: System): Promise<PortMapper> {
@@ -113,8 +113,9 @@ export class Race {
       if (settled === undefined) continue;
       running.delete(settled.attempt);
       if (!(settled.value instanceof NatwardError)) {
-        this.#giveBackLate(running, settled.value);
-        return settled.value;
+        const granted = settled.value;
+        this.#giveBackLate(running, granted, () => renew(settled.attempt.mapper, request, granted));
+        return granted;
       }
       if (signal.aborted) throw aborted(signal);
       refusals.push(settled.value);
@@ -186,12 +187,29 @@ export class Race {
       const mapping = await mapper.map(request, signal, enough);
       this.#lastMs.set(mapper, clock.now() - startMs);
       return (
-        (await this.#wrongPort(mapper, request, mapping)) ?? (await mapper.verify(request, mapping, signal))
+        (await this.#wrongPort(mapper, request, mapping)) ??
+        (await this.#verified(mapper, request, mapping, signal, enough))
       );
     } catch (error) {
       if (isNatwardError(error)) return error;
       const reason = error instanceof Error ? error.message : String(error);
       return new NatwardError('FAILED', `asking ${mapper.gateway} failed: ${reason}`, { cause: error });
+    }
+  }
+
+  /** A grant that comes too late is not looked at for long: that it is one is enough to give it back. */
+  async #verified(
+    mapper: PortMapper,
+    request: MappingRequest,
+    mapping: Mapping,
+    signal: AbortSignal,
+    enough: AbortSignal,
+  ): Promise<Mapping> {
+    try {
+      return await mapper.verify(request, mapping, AbortSignal.any([signal, enough]));
+    } catch (error) {
+      if (enough.aborted && isNatwardError(error, 'ABORTED')) return mapping;
+      throw error;
     }
   }
 
@@ -214,25 +232,35 @@ export class Race {
     );
   }
 
-  #giveBackLate(running: ReadonlySet<Attempt>, granted: Mapping): void {
+  #giveBackLate(running: ReadonlySet<Attempt>, granted: Mapping, renew: () => Promise<unknown>): void {
     for (const { mapper, enough, over, outcome } of running) {
       enough.abort();
       const cut = new AbortController();
       const work = Promise.race([
         outcome,
-        this.#system.clock.sleep(LATE_MS, cut.signal).catch(() => undefined),
+        this.#system.clock.sleep(LATE_MS[mapper.protocol], cut.signal).catch(() => undefined),
       ])
         .then(async (late) => {
           cut.abort();
           over.abort();
           if (late === undefined || late instanceof NatwardError) return;
-          if (late.externalPort !== granted.externalPort) await mapper.unmap(late);
+          if (late.externalPort === granted.externalPort) return;
+          await mapper.unmap(late);
+          await renew();
         })
         .catch(() => undefined) // It ends by its own lifetime then.
         .finally(() => this.#late.delete(work));
       this.#late.add(work);
     }
   }
+}
+
+/**
+ * PCP and NAT-PMP release by the inner end of a mapping, which the one that stays has as well: a gateway with
+ * one table may have ended both. Asking again for what was granted changes nothing where it is still there.
+ */
+function renew(mapper: PortMapper, request: MappingRequest, granted: Mapping): Promise<Mapping> {
+  return mapper.map({ ...request, suggestedExternalPort: granted.externalPort, choice: 'exact' });
 }
 
 function fired(signal: AbortSignal): Promise<void> {

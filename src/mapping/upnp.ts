@@ -66,8 +66,8 @@ export class UpnpMapper implements PortMapper {
       return await this.#add(request, port, signal);
     } catch (error) {
       if (!(error instanceof UpnpFault)) throw error;
-      if (!isTaken(error) || enough?.aborted) throw this.#refusal(error, request, port);
-      return this.#addInstead(request, port, error, signal);
+      if (!isTaken(error)) throw this.#refusal(error, request, port);
+      return this.#addInstead(request, port, error, signal, enough);
     }
   }
 
@@ -77,8 +77,10 @@ export class UpnpMapper implements PortMapper {
     port: number,
     taken: UpnpFault,
     signal?: AbortSignal,
+    enough?: AbortSignal,
   ): Promise<Mapping> {
     const { held } = request;
+    if (enough?.aborted) throw this.#refusal(taken, request, port);
     if (held !== undefined && held.internalClient !== request.internalClient) {
       const stale = await this.#entry(request.protocol, port, signal);
       if (stale?.internalClient === held.internalClient && stale.internalPort === request.internalPort) {
@@ -95,7 +97,7 @@ export class UpnpMapper implements PortMapper {
       }
     }
     let last = taken;
-    for (let tries = 0; tries < OTHER_PORT_TRIES; tries++) {
+    for (let tries = 0; tries < OTHER_PORT_TRIES && !enough?.aborted; tries++) {
       try {
         return await this.#add(request, this.#randomPort(), signal);
       } catch (error) {
@@ -286,10 +288,8 @@ export class UpnpMapper implements PortMapper {
     try {
       const values = await this.#call('GetExternalIPAddress', {}, signal);
       const address = parseAddress(soapValue(values, 'NewExternalIPAddress'));
-      if (address === undefined) return undefined;
-      return ['unspecified', 'loopback'].includes(kindOf(address)) && kindOf(this.gateway) !== 'loopback'
-        ? undefined
-        : address;
+      if (address === undefined || kindOf(address) === 'unspecified') return undefined;
+      return kindOf(address) === 'loopback' && kindOf(this.gateway) !== 'loopback' ? undefined : address;
     } catch (error) {
       if (isNatwardError(error, 'ABORTED')) throw error;
       return undefined;
