@@ -1,7 +1,8 @@
 /** The library's public API: re-exports only. */
 
 export { Agent } from './agent/agent.ts';
-export type { AskOptions, ProgressOptions, SurveyOptions } from './agent/agent.ts';
+export type { ProgressOptions, SurveyOptions } from './agent/agent.ts';
+export type { AskOptions } from './agent/asking.ts';
 export type { Granted, MapAsk, MapFailure, MapOptions, MapReport } from './agent/map.ts';
 export type { GatewayReport, OwnMapping, Verdict, VerdictCode } from './agent/survey.ts';
 export type { Released, UnmapReport } from './agent/unmap.ts';

@@ -155,10 +155,14 @@ export async function listMappings(
     if (session.race.mappers.length === 0) throw await session.noOffer();
     return own.map((one) => asOwn(one, clock));
   }
-  const keys = new Set(own.map(keyOf));
+  // miniupnpd describes a PCP mapping by its nonce: our own rows have our own words.
+  const descriptions = new Map(own.map((one) => [keyOf(one), one.description]));
   const rows = await lister.list(signal);
   return rows
-    .map((row) => ({ ...row, own: keys.has(keyOf(row)) }))
+    .map((row) => {
+      const description = descriptions.get(keyOf(row));
+      return { ...row, description: description ?? row.description, own: description !== undefined };
+    })
     .sort((a, b) => a.protocol.localeCompare(b.protocol) || a.externalPort - b.externalPort);
 }
 

@@ -131,7 +131,7 @@ async function releaseOwn(
       const mapper = await session.mapper((candidate) => candidate.protocol === protocol);
       try {
         if (mapper === undefined) throw await silent(session, protocol);
-        if (protocol !== one.via && !(await stillHas(mapper, one, signal))) continue;
+        if (protocol !== one.via && !(await mayRelease(mapper, one, first, signal))) continue;
         await mapper.unmap(key, signal);
         released.push(releasedOf(one, session));
         first = undefined;
@@ -146,9 +146,17 @@ async function releaseOwn(
   return released;
 }
 
-/** Whether it is ours to delete by another protocol: the row is there and leads to us, or nobody can look. */
-async function stillHas(mapper: PortMapper, one: RememberedMapping, signal: AbortSignal): Promise<boolean> {
-  if (mapper.list === undefined) return true;
+/**
+ * Whether another protocol may delete it: its table shows it as ours, or it cannot look (NAT-PMP, which says yes to
+ * anything) and the protocol that made the mapping says that it belongs to somebody else.
+ */
+async function mayRelease(
+  mapper: PortMapper,
+  one: RememberedMapping,
+  refusal: NatwardError | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (mapper.list === undefined) return refusal?.code === 'NOT_AUTHORIZED';
   return (await mapper.list(signal)).some(
     (row) =>
       row.protocol === one.protocol &&

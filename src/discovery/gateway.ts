@@ -17,6 +17,8 @@ export interface Gateway {
   /** Of the network that the two share. */
   readonly prefixLength: number;
   readonly ports: GatewayPorts;
+  /** `named` by the person: then no other device of the network may answer in its place. */
+  readonly chosenBy: 'route' | 'named';
 }
 
 /** 5351 and 1900 on every gateway of the world; another where the embedded one runs. */

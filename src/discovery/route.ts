@@ -82,7 +82,7 @@ function namedGateway(
   if (own === undefined) {
     throw new NatwardError('NO_ROUTE', `no interface of this machine leads to ${address}`);
   }
-  return gatewayAt(address, own, ports);
+  return { ...gatewayAt(address, own, ports), chosenBy: 'named' };
 }
 
 /** This host's address on an interface: in the gateway's own network where there is one. */
@@ -133,6 +133,7 @@ function gatewayAt(address: IpAddress, own: InterfaceAddress, ports: GatewayPort
     localAddress: own.address,
     prefixLength: own.prefixLength,
     ports,
+    chosenBy: 'route',
   };
 }
 

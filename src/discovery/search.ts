@@ -212,6 +212,8 @@ function decodeAnswer(data: Uint8Array): SsdpResponse | undefined {
 
 /** Televisions and printers answer for `upnp:rootdevice` too: from them only the gateway's own word counts. */
 function isWorthFetching(answer: SsdpResponse, source: Endpoint, gateway: Gateway): boolean {
+  if (gateway.chosenBy === 'named' && withoutZone(source.address) !== withoutZone(gateway.address))
+    return false;
   if (GATEWAY_TARGET.test(answer.searchTarget) || GATEWAY_TARGET.test(answer.usn)) return true;
   return source.address === gateway.address && answer.searchTarget === 'upnp:rootdevice';
 }

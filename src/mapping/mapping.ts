@@ -22,6 +22,8 @@ export interface MappingRequest {
   readonly nonce: Uint8Array;
   /** What this host holds already for the same ports, where it does: this request then refreshes it. */
   readonly held: HeldMapping | undefined;
+  /** Another protocol was asked for the same and has not answered: it may have been granted all the same. */
+  readonly askedBefore?: true;
 }
 
 /** What a later process needs to refresh a mapping or take it back. */

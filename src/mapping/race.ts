@@ -102,7 +102,8 @@ export class Race {
       if (mapper !== undefined) {
         const [enough, over] = [new AbortController(), new AbortController()];
         const ends = AbortSignal.any([signal, over.signal]);
-        const attempt = { mapper, enough, over, outcome: this.#ask(mapper, request, ends, enough.signal) };
+        const asked: MappingRequest = running.size > 0 ? { ...request, askedBefore: true } : request;
+        const attempt = { mapper, enough, over, outcome: this.#ask(mapper, asked, ends, enough.signal) };
         attempts.push(attempt);
         running.add(attempt);
       } else if (running.size === 0) {

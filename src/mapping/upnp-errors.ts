@@ -48,14 +48,23 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   NO_RESOURCES: 'Remove mappings that nobody needs: natward list, natward unmap.',
 };
 
-/** The person's error for a fault. `port` is the external port that was asked for. */
-export function refusal(gateway: IpAddress, fault: UpnpFault, what: string, port: number): NatwardError {
+const THIRD_PARTY_ADVICE =
+  'Many gateways map only to the host that asks: run natward on that host, or switch secure mode off in the gateway.';
+
+/** The person's error for a fault. `port` is the external port that was asked for, `target` the host it was for. */
+export function refusal(
+  gateway: IpAddress,
+  fault: UpnpFault,
+  what: string,
+  { port, target }: { readonly port: number; readonly target: 'this-host' | 'another-host' },
+): NatwardError {
   const [code, reason] = REFUSALS[fault.errorCode] ?? [
     'REFUSED',
     fault.errorDescription || 'it gave no reason',
   ];
   const lower = code === 'NOT_AUTHORIZED' && port > 0 && port < 1024;
-  const advice = lower ? LOWER_PORTS_ADVICE : ADVICE[code];
+  const other = target === 'another-host' && ['NOT_AUTHORIZED', 'CONFLICT'].includes(code);
+  const advice = other ? THIRD_PARTY_ADVICE : lower ? LOWER_PORTS_ADVICE : ADVICE[code];
   const { protocolCode } = fault;
   return new NatwardError(code, `${gateway} refused ${what}: ${reason} (UPnP ${fault.errorCode})`, {
     ...(protocolCode === undefined ? {} : { protocolCode }),

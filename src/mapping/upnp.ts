@@ -89,6 +89,8 @@ export class UpnpMapper implements PortMapper {
       }
     }
     if (request.choice === 'exact') throw this.#refusal(taken, request, port);
+    const made = request.askedBefore && (await this.#madeBefore(request, signal));
+    if (made) return this.#add(request, made.externalPort, signal);
     if (this.#version >= 2) {
       try {
         return await this.#addAny(request, port, signal);
@@ -97,7 +99,8 @@ export class UpnpMapper implements PortMapper {
       }
     }
     let last = taken;
-    for (let tries = 0; tries < OTHER_PORT_TRIES && !enough?.aborted; tries++) {
+    for (let tries = 0; tries < OTHER_PORT_TRIES; tries++) {
+      if (enough?.aborted) break;
       try {
         return await this.#add(request, this.#randomPort(), signal);
       } catch (error) {
@@ -107,6 +110,20 @@ export class UpnpMapper implements PortMapper {
       }
     }
     throw this.#refusal(last, request, port);
+  }
+
+  /** What the silent protocol was granted, under another external port: taken over, or there would be two. */
+  async #madeBefore(request: MappingRequest, signal?: AbortSignal): Promise<ListedMapping | undefined> {
+    const rows = await this.list(signal).catch((error: unknown) => {
+      if (isNatwardError(error, 'ABORTED')) throw error;
+      return [];
+    });
+    return rows.find(
+      (row) =>
+        row.protocol === request.protocol &&
+        row.internalClient === request.internalClient &&
+        row.internalPort === request.internalPort,
+    );
   }
 
   async #add(request: MappingRequest, externalPort: number, signal?: AbortSignal): Promise<Mapping> {
@@ -304,8 +321,13 @@ export class UpnpMapper implements PortMapper {
     return callAction(this.#system, target, action, values, signal);
   }
 
-  #refusal(fault: UpnpFault, request: Pick<MappingRequest, 'protocol'>, port: number): NatwardError {
-    return refusal(this.gateway, fault, `${request.protocol.toUpperCase()} ${port}`, port);
+  #refusal(
+    fault: UpnpFault,
+    { protocol, internalClient }: Pick<MappingRequest, 'protocol' | 'internalClient'>,
+    port: number,
+  ): NatwardError {
+    const target = internalClient === this.#localAddress ? 'this-host' : 'another-host';
+    return refusal(this.gateway, fault, `${protocol.toUpperCase()} ${port}`, { port, target });
   }
 
   #needPinholes(): PinholeService {

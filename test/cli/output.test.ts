@@ -153,6 +153,7 @@ describe('a router’s own words', () => {
         localAddress: '192.168.1.10',
         prefixLength: 24,
         ports: { pcp: 5351, ssdp: 1900 },
+        chosenBy: 'route',
       },
       device: {
         location: 'http://192.168.1.1/',

@@ -54,6 +54,7 @@ export function gatewayAt(address: IpAddress, ports: Gateway['ports']): Gateway 
     localAddress: address,
     prefixLength: ipv6 ? 128 : 8,
     ports,
+    chosenBy: 'route',
   };
 }
 
