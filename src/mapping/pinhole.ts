@@ -87,9 +87,9 @@ export class PinholeService {
   }
 
   /** Closes a pinhole; one that is gone already is no error. */
-  async delete(id: number, signal?: AbortSignal): Promise<void> {
+  async delete(id: number, internalClient: IpAddress, signal?: AbortSignal): Promise<void> {
     try {
-      await this.#call('DeletePinhole', { UniqueID: String(id) }, undefined, signal);
+      await this.#call('DeletePinhole', { UniqueID: String(id) }, internalClient, signal);
     } catch (error) {
       if (!isNoSuchPinhole(error)) throw error;
     }
@@ -112,15 +112,23 @@ export class PinholeService {
     }
   }
 
-  /** Asked from the internal client's own address: gateways answer 606 to any other. */
+  /**
+   * Asked from the internal client's own address, since gateways answer 606 to any other; from any of ours
+   * where that one is another host's.
+   */
   async #call(
     action: string,
     values: SoapValues,
-    localAddress: IpAddress | undefined,
+    internalClient: IpAddress,
     signal?: AbortSignal,
   ): Promise<SoapValues> {
+    const call = (localAddress: IpAddress | undefined) =>
+      callAction(this.#system, { service: this.#service, localAddress }, action, values, signal);
     try {
-      return await callAction(this.#system, { service: this.#service, localAddress }, action, values, signal);
+      return await call(internalClient).catch((error: unknown) => {
+        if (isNotOurs(error)) return call(undefined);
+        throw error;
+      });
     } catch (error) {
       if (!(error instanceof UpnpFault)) throw error;
       const code = [606, 702, 703].includes(error.errorCode) ? 'NOT_AUTHORIZED' : 'REFUSED';
@@ -135,4 +143,9 @@ function isNoSuchPinhole(error: unknown): boolean {
   return (
     isNatwardError(error) && error.cause instanceof UpnpFault && error.cause.errorCode === NO_SUCH_PINHOLE
   );
+}
+
+function isNotOurs(error: unknown): boolean {
+  const { cause } = error as { cause?: NodeJS.ErrnoException };
+  return isNatwardError(error, 'UNREACHABLE') && cause?.code === 'EADDRNOTAVAIL';
 }

@@ -274,7 +274,8 @@ export class UpnpMapper implements PortMapper {
   }
 
   async unmap(key: MappingKey, signal?: AbortSignal): Promise<void> {
-    if (key.pinholeId !== undefined) return this.#needPinholes().delete(key.pinholeId, signal);
+    if (key.pinholeId !== undefined)
+      return this.#needPinholes().delete(key.pinholeId, key.internalClient, signal);
     try {
       await this.#delete(key.protocol, key.externalPort, signal);
     } catch (error) {

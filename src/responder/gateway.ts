@@ -5,6 +5,7 @@
  */
 
 import type { Socket } from 'node:dgram';
+import { setMaxListeners } from 'node:events';
 import { NatwardError } from '../errors.ts';
 import { family, type IpAddress } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
@@ -71,6 +72,7 @@ export interface EmbeddedGateway extends AsyncDisposable {
 export async function startGateway(settings: GatewaySettings, clock: Clock): Promise<EmbeddedGateway> {
   const resolved = resolveSettings(settings);
   const closing = new AbortController();
+  setMaxListeners(0, closing.signal); // As many as there are conversations.
   const hooks = new HookSet();
   const site: Site = {
     settings: resolved,

@@ -80,8 +80,8 @@ export const openUdp: OpenUdp = async (options) => {
   };
 };
 
-/** Not waited for: the peer's answers come without it. */
-function listenToOthers(main: Socket, options: UdpOptions): Socket {
+/** Not waited for, and not missed where the platform does not share ports: the peer's answers come without it. */
+function listenToOthers(main: Socket, { onRefused: _peer, ...options }: UdpOptions): Socket {
   const { address, port } = main.address();
   const others = newSocket(options, true);
   others.bind({ address, port });
