@@ -5,7 +5,7 @@
 
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { ListedMapping, MappingKey, PortMapper } from '../mapping/mapping.ts';
-import type { IpAddress } from '../net/address.ts';
+import { family, type IpAddress } from '../net/address.ts';
 import { portCount } from '../net/port-range.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 import type { MapAsk, MapFailure } from './map.ts';
@@ -131,8 +131,9 @@ async function releaseOwn(
       const mapper = await session.mapper((candidate) => candidate.protocol === protocol);
       try {
         if (mapper === undefined) throw await silent(session, protocol);
-        if (protocol !== one.via && !(await mayRelease(mapper, one, first, signal))) continue;
-        await mapper.unmap(key, signal);
+        const seen = protocol === one.via ? 'ours' : await lookUp(mapper, one, first, signal);
+        if (seen === 'not-ours') continue;
+        if (seen === 'ours') await mapper.unmap(key, signal);
         released.push(releasedOf(one, session));
         first = undefined;
         break;
@@ -147,23 +148,24 @@ async function releaseOwn(
 }
 
 /**
- * Whether another protocol may delete it: its table shows it as ours, or it cannot look (NAT-PMP, which says yes to
- * anything) and the protocol that made the mapping says that it belongs to somebody else.
+ * What another protocol sees of it: its own table tells. NAT-PMP has none and says yes to anything, so it may
+ * delete only where the protocol that made the mapping says that it has become somebody else's.
  */
-async function mayRelease(
+async function lookUp(
   mapper: PortMapper,
   one: RememberedMapping,
   refusal: NatwardError | undefined,
   signal: AbortSignal,
-): Promise<boolean> {
-  if (mapper.list === undefined) return refusal?.code === 'NOT_AUTHORIZED';
-  return (await mapper.list(signal)).some(
-    (row) =>
-      row.protocol === one.protocol &&
-      row.externalPort === one.externalPort &&
-      row.internalClient === one.internalClient &&
-      row.internalPort === one.internalPort,
+): Promise<'ours' | 'not-ours' | 'gone'> {
+  if (family(one.internalClient) === 6) return 'not-ours'; // No table shows pinholes.
+  if (mapper.list === undefined) return refusal?.code === 'NOT_AUTHORIZED' ? 'ours' : 'not-ours';
+  const row = (await mapper.list(signal)).find(
+    ({ protocol, externalPort }) => protocol === one.protocol && externalPort === one.externalPort,
   );
+  if (row === undefined) return 'gone';
+  return row.internalClient === one.internalClient && row.internalPort === one.internalPort
+    ? 'ours'
+    : 'not-ours';
 }
 
 async function silent(session: Session, via: string): Promise<NatwardError> {

@@ -6,7 +6,7 @@
 
 import type { PcpOffer } from '../discovery/gateway.ts';
 import { type GatewayLink, GRANT_SCHEDULE, type LinkMessage, type Stops } from '../discovery/link.ts';
-import { type ErrorCode, NatwardError } from '../errors.ts';
+import { type ErrorCode, isNatwardError, NatwardError } from '../errors.ts';
 import { ANY_IPV4, ANY_IPV6, family, type IpAddress, kindOf } from '../net/address.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
 import { PROTOCOL_NUMBER } from '../net/protocol.ts';
@@ -97,7 +97,13 @@ export class PcpMapper implements PortMapper {
       externalAddress: family(key.internalClient) === 6 ? ANY_IPV6 : ANY_IPV4,
       options: this.#thirdParty(key.internalClient),
     };
-    await this.#request(map, 0, `${key.protocol.toUpperCase()} ${key.internalPort}`, { signal });
+    try {
+      await this.#request(map, 0, `${key.protocol.toUpperCase()} ${key.internalPort}`, { signal });
+    } catch (error) {
+      // RFC 6887, section 15: what is gone already is a success. miniupnpd 2.3.1 calls it NO_RESOURCES, which
+      // a deletion cannot lack.
+      if (!isNatwardError(error, 'NO_RESOURCES')) throw error;
+    }
   }
 
   /** PCP tells it only with a mapping: one of the discard port, for a moment (RFC 6887, section 11.6). */

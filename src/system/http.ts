@@ -60,7 +60,11 @@ export const httpRequest: HttpClient = (request) => {
       outgoing.destroy();
       act();
     };
-    const fail = (error: NatwardError) => finish(() => reject(error));
+    const fail = (error: NatwardError) => {
+      // Closed in the ordinary way, the kernel would go on to deliver the request: a mapping nobody waits for.
+      if (outgoing.socket?.connecting === false) outgoing.socket.resetAndDestroy();
+      finish(() => reject(error));
+    };
     const stop = () => fail(aborted(request.signal as AbortSignal));
     const limit = setTimeout(
       () =>
