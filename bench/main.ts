@@ -1,0 +1,24 @@
+/** Runs a benchmark by its name: `npm run bench -- map`. Without a name it lists them. */
+
+const BENCHMARKS: Readonly<Record<string, { readonly about: string; load(): Promise<Benchmark> }>> = {
+  map: { about: 'mapping ports, beside other port mappers', load: () => import('./map.ts') },
+};
+
+interface Benchmark {
+  run(args: readonly string[]): Promise<void>;
+}
+
+const [name, ...args] = process.argv.slice(2);
+const benchmark = name === undefined ? undefined : BENCHMARKS[name];
+if (benchmark === undefined) {
+  if (name !== undefined) console.error(`bench: there is no benchmark ${name}`);
+  for (const [known, { about }] of Object.entries(BENCHMARKS)) console.log(`${known}  ${about}`);
+  process.exitCode = name === undefined ? 0 : 2;
+} else {
+  try {
+    await (await benchmark.load()).run(args);
+  } catch (error) {
+    console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+  }
+}
