@@ -19,8 +19,8 @@ import {
   mapAll,
   Nonces,
 } from './map.ts';
-import { rememberGateways, Session } from './session.ts';
-import { type RememberedMapping, Store } from './store.ts';
+import { KnownDevices, rememberGateways, Session } from './session.ts';
+import { type RememberedMapping, type State, Store } from './store.ts';
 import {
   externalAddressOf,
   type GatewayReport,
@@ -50,7 +50,9 @@ export interface SurveyOptions {
   readonly onGateway: (report: GatewayReport) => void;
 }
 
-export class Agent {
+export class Agent implements AsyncDisposable {
+  readonly #saving = new Set<Promise<void>>();
+  readonly #devices = new KnownDevices();
   readonly #system: System;
   readonly #store: Store;
 
@@ -81,7 +83,8 @@ export class Agent {
     options: MapOptions & AskOptions & ProgressOptions,
   ): Promise<MapReport> {
     await using asking = await this.#ask(of, options);
-    // The probes are under way: what the first request takes is made ready meanwhile.
+    // While the probes are under way, what the first request takes is made ready.
+    await asking.asked;
     const nonces = new Nonces(this.#system);
     const { mappings: remembered } = this.#store.read();
     const session = await asking.firstAnswering();
@@ -97,9 +100,26 @@ export class Agent {
       },
     });
     session.stopAsking();
-    await this.#remember(report.mappings).catch((error: unknown) => warn(error, options));
-    await rememberGateways(this.#store, [session]);
+    this.#devices.keep(session, report.mappings[0]?.via);
+    this.#save(this.#remember(report.mappings), options.onWarning);
+    this.#save(rememberGateways(this.#store, [session]));
     return report;
+  }
+
+  /** Lets a write go on while its caller already has the answer. */
+  #save(write: Promise<void>, onWarning: (warning: NatwardError) => void = () => undefined): void {
+    const saving = write
+      .catch((error: unknown) => {
+        if (!isNatwardError(error)) throw error;
+        onWarning(error);
+      })
+      .finally(() => this.#saving.delete(saving));
+    this.#saving.add(saving);
+  }
+
+  /** Waits until all that is to be remembered is on disk; warnings about it have come by then. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#saving);
   }
 
   async #remember(granted: readonly Granted[]): Promise<void> {
@@ -144,9 +164,11 @@ export class Agent {
     session.stopAsking();
     const gone = new Set(report.released.map(placeOf));
     if (gone.size > 0) {
-      await this.#store
-        .update((state) => ({ ...state, mappings: state.mappings.filter((one) => !gone.has(placeOf(one))) }))
-        .catch((error: unknown) => warn(error, options));
+      const forget = (state: State) => ({
+        ...state,
+        mappings: state.mappings.filter((one) => !gone.has(placeOf(one))),
+      });
+      this.#save(this.#store.update(forget), options.onWarning);
     }
     return report;
   }
@@ -161,7 +183,7 @@ export class Agent {
     const { mappings: remembered } = this.#store.read();
     const rows = await listMappings(session, remembered, this.#system.clock, asking.signal);
     session.stopAsking();
-    await rememberGateways(this.#store, [session]);
+    this.#save(rememberGateways(this.#store, [session]));
     const addresses = new Set(
       chooseGateways(await this.#system.network(), options).map((gateway) => gateway.address),
     );
@@ -182,7 +204,7 @@ export class Agent {
             reportOf(session, this.#system.clock, asking.signal, options.onGateway),
           ),
         );
-        await rememberGateways(this.#store, asking.sessions);
+        this.#save(rememberGateways(this.#store, asking.sessions));
         const offered = reports.filter((report) => report !== undefined).length;
         found += offered;
         return offered === 0 ? await nobody(asking.sessions) : undefined;
@@ -222,7 +244,12 @@ export class Agent {
     return new Asking(this.#system, options, (signal) =>
       asked.map(
         (gateway) =>
-          new Session(this.#system, this.#store, gateway, { protocols, signal, ...(onOffer && { onOffer }) }),
+          new Session(this.#system, this.#store, gateway, {
+            protocols,
+            signal,
+            knownDevice: onOffer === undefined ? this.#devices.of(gateway) : undefined,
+            ...(onOffer && { onOffer }),
+          }),
       ),
     );
   }
@@ -286,9 +313,4 @@ function placeOf(
   one: Pick<RememberedMapping, 'gateway' | 'protocol' | 'externalPort' | 'internalPort'>,
 ): string {
   return `${one.gateway} ${one.protocol} ${one.externalPort} ${one.internalPort}`;
-}
-
-function warn(error: unknown, options: ProgressOptions): void {
-  if (!isNatwardError(error)) throw error;
-  options.onWarning(error);
 }

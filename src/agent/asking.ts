@@ -46,6 +46,11 @@ export class Asking implements AsyncDisposable {
     void this.#watch();
   }
 
+  /** Resolves when the first probes have been sent. */
+  get asked(): Promise<unknown> {
+    return Promise.all(this.sessions.map(({ asked }) => asked));
+  }
+
   progress(): void {
     this.#lastProgressMs = this.#system.clock.now();
   }

@@ -4,7 +4,7 @@
  */
 
 import { Discovery, type DiscoveryReport } from '../discovery/discover.ts';
-import type { Gateway, Offer } from '../discovery/gateway.ts';
+import type { Gateway, Offer, UpnpDevice } from '../discovery/gateway.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { MAPPING_PROTOCOL_NAME, type MappingProtocol } from '../net/protocol.ts';
 import { createMapper, preloadUpnp, Race } from '../mapping/race.ts';
@@ -16,6 +16,28 @@ export interface SessionOptions {
   readonly protocols: ReadonlySet<MappingProtocol>;
   readonly signal: AbortSignal;
   readonly onOffer?: (offer: Offer) => void;
+  /** UPnP's side of the gateway, where this process has mapped by it before: asked without being searched for. */
+  readonly knownDevice: UpnpDevice | undefined;
+}
+
+/** The gateways that this process has mapped on by UPnP, last. */
+export class KnownDevices {
+  readonly #devices = new Map<string, UpnpDevice>();
+
+  of(gateway: Gateway): UpnpDevice | undefined {
+    return this.#devices.get(keyOf(gateway));
+  }
+
+  /** `via` is what answered a mapping first; undefined where nothing did. */
+  keep({ gateway, offers }: Session, via: MappingProtocol | undefined): void {
+    const offer = via === 'upnp' ? offers.findLast(({ protocol }) => protocol === 'upnp') : undefined;
+    if (offer?.protocol === 'upnp') this.#devices.set(keyOf(gateway), offer.device);
+    else this.#devices.delete(keyOf(gateway));
+  }
+}
+
+function keyOf({ address, interface: name, localAddress, ports }: Gateway): string {
+  return `${address} ${name} ${localAddress} ${ports.ssdp}`;
 }
 
 /** PCP and NAT-PMP answer sooner; an answer to a search takes longer. */
@@ -25,6 +47,8 @@ export class Session implements AsyncDisposable {
   readonly gateway: Gateway;
   readonly race: Race;
   readonly offers: Offer[] = [];
+  /** Resolves when the first probes have been sent. */
+  readonly asked: Promise<void>;
   /** Resolves when everything that can answer has answered. Never rejects. */
   readonly discovered: Promise<DiscoveryReport>;
   readonly #discovery: Discovery;
@@ -41,6 +65,7 @@ export class Session implements AsyncDisposable {
     this.#discovery = new Discovery(system, {
       gateway,
       protocols: options.protocols,
+      knownDevice: options.knownDevice,
       knownLocation: () => knownGateways(store).find((known) => isSame(known, gateway))?.location,
       signal: AbortSignal.any([options.signal, this.#stop.signal]),
       onOffer: (offer) => {
@@ -53,6 +78,7 @@ export class Session implements AsyncDisposable {
     if (options.protocols.has('upnp')) {
       void system.clock.sleep(PRELOAD_AFTER_MS, answered.signal).then(preloadUpnp, () => undefined);
     }
+    this.asked = this.#discovery.asked;
     this.discovered = this.#discovery.done.then(async (report) => {
       await Promise.all(joining);
       this.race.close();

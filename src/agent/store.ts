@@ -105,6 +105,8 @@ export class Store {
   readonly #clock: Clock;
   #cached: State | undefined;
   #broken = false;
+  readonly #unwritten: ((state: State) => State)[] = [];
+  #writing: Promise<void> | undefined;
 
   /** `directory` need not exist yet. */
   constructor(directory: string, clock: Clock) {
@@ -147,25 +149,41 @@ export class Store {
   }
 
   /**
-   * Changes what is remembered, one process at a time, and sweeps what has ended. A file that could not be
-   * read is set aside as `state.json.broken`, never overwritten. Throws FAILED where nothing can be written.
+   * Changes what is remembered: at once for `read`, then on disk, one process at a time, sweeping what has
+   * ended. Changes that come while one is being written go together. A file that could not be read is set
+   * aside as `state.json.broken`, never overwritten. Rejects with FAILED where nothing can be written.
    */
   async update(change: (state: State) => State): Promise<void> {
+    this.#cached = change(this.read());
+    this.#unwritten.push(change);
+    this.#writing ??= this.#write().finally(() => {
+      this.#writing = undefined;
+    });
+    await this.#writing;
+  }
+
+  async #write(): Promise<void> {
     try {
+      // Whoever has asked for the change gets his answer before conf, which takes its time, is loaded.
+      await new Promise((resolve) => setImmediate(resolve));
       mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-      const { default: Conf } = await import('conf'); // Takes its time: others need not wait for it.
-      const unlock = await this.#lock();
-      try {
-        const before = this.#swept(this.#load());
-        if (this.#broken) renameSync(this.#file, freeName(`${this.#file}.broken`));
-        this.#broken = false;
-        const conf = new Conf<State>({ cwd: this.#directory, configName: NAME, configFileMode: 0o600 });
-        this.#cached = change(before);
-        conf.store = this.#cached;
-      } finally {
-        unlock();
+      const { default: Conf } = await import('conf');
+      while (this.#unwritten.length > 0) {
+        const unlock = await this.#lock();
+        try {
+          const before = this.#swept(this.#load());
+          if (this.#broken) renameSync(this.#file, freeName(`${this.#file}.broken`));
+          this.#broken = false;
+          const conf = new Conf<State>({ cwd: this.#directory, configName: NAME, configFileMode: 0o600 });
+          const changed = this.#unwritten.splice(0).reduce((state, change) => change(state), before);
+          conf.store = changed;
+          this.#cached = changed;
+        } finally {
+          unlock();
+        }
       }
     } catch (cause) {
+      this.#unwritten.length = 0;
       throw new NatwardError('FAILED', `cannot write ${this.#file}: ${(cause as Error).message}`, {
         cause,
         advice: 'Without it a later natward unmap cannot take a PCP mapping back: it ends by its lifetime.',

@@ -48,7 +48,7 @@ export async function runDemo(signal: AbortSignal, onStep: (step: DemoStep) => v
       `an embedded gateway runs on ${INSIDE}: PCP and NAT-PMP on UDP ${pcp}, SSDP on UDP ${ssdp}`,
     );
     report('service', undefined, `a service waits on ${INSIDE}:${service.port}, inside`);
-    const agent = new Agent(realSystem, directory);
+    await using agent = new Agent(realSystem, directory);
     const asking = { gateway: INSIDE, ports: gateway.ports, timeoutMs: TIMEOUT_MS, signal };
     await agent.gateways({
       ...asking,

@@ -18,6 +18,8 @@ export interface DiscoveryOptions {
    * it answers again. A function, because it may have to be read from disk, and the probes go first.
    */
   readonly knownLocation: () => string | undefined;
+  /** Offered at once, without being asked: the caller asks it for something, and that is the proof. */
+  readonly knownDevice: UpnpDevice | undefined;
   readonly onOffer: (offer: Offer) => void;
   /** Ends the asking; links stay open until the discovery is disposed of. */
   readonly signal: AbortSignal;
@@ -30,9 +32,14 @@ export interface DiscoveryReport {
   readonly failures: readonly Error[];
 }
 
+/** An UPnP gateway that is still where it was has answered by now. */
+const KNOWN_DEVICE_MS = 500;
+
 export class Discovery implements AsyncDisposable {
   /** Resolves when nobody is left who could answer. Never rejects. */
   readonly done: Promise<DiscoveryReport>;
+  /** Resolves when the first probes have been sent, or cannot be. */
+  readonly asked: Promise<void>;
   readonly #system: System;
   readonly #options: DiscoveryOptions;
   #link: Promise<GatewayLink> | undefined;
@@ -42,16 +49,22 @@ export class Discovery implements AsyncDisposable {
   constructor(system: System, options: DiscoveryOptions) {
     this.#system = system;
     this.#options = options;
-    this.done = this.#run();
+    let asked: () => void = () => undefined;
+    this.asked = new Promise((resolve) => {
+      asked = resolve;
+    });
+    this.done = this.#run(asked);
   }
 
-  async #run(): Promise<DiscoveryReport> {
-    await Promise.all([this.#probe(), this.#options.protocols.has('upnp') ? this.#search() : undefined]);
+  async #run(asked: () => void): Promise<DiscoveryReport> {
+    // The search goes first: its answer takes longest.
+    const searching = this.#options.protocols.has('upnp') ? this.#search() : undefined;
+    await Promise.all([this.#probe(asked).finally(asked), searching]);
     const link = await this.#link?.catch(() => undefined);
     return { dropped: this.#dropped + (link?.dropped ?? 0), failures: this.#failures };
   }
 
-  async #probe(): Promise<void> {
+  async #probe(asked: () => void): Promise<void> {
     const { gateway, protocols, signal, onOffer } = this.#options;
     const pcp = protocols.has('pcp');
     const natpmp = protocols.has('natpmp') && gateway.family === 4;
@@ -60,17 +73,19 @@ export class Discovery implements AsyncDisposable {
       this.#link = GatewayLink.open(this.#system, gateway);
       const link = await this.#link;
       const report = (offer: Promise<Offer>) => offer.then(onOffer, (error: Error) => this.#fail(error));
-      await Promise.all([
+      const probes = [
         pcp ? report(probePcp(gateway, link, signal)) : undefined,
         natpmp ? report(probeNatpmp(gateway, link, signal)) : undefined,
-      ]);
+      ];
+      asked();
+      await Promise.all(probes);
     } catch (error) {
       this.#fail(error as Error);
     }
   }
 
   async #search(): Promise<void> {
-    const { gateway, signal, onOffer, knownLocation } = this.#options;
+    const { gateway, signal, onOffer, knownDevice, knownLocation } = this.#options;
     const locations = new Set<string>();
     const found = new AbortController();
     const report = (device: UpnpDevice) => {
@@ -80,10 +95,17 @@ export class Discovery implements AsyncDisposable {
       onOffer({ protocol: 'upnp', gateway, device });
       if (device.host === gateway.address) found.abort();
     };
+    if (knownDevice !== undefined) {
+      onOffer({ protocol: 'upnp', gateway, device: knownDevice });
+      // While it does what it is asked nobody need be searched for.
+      await this.#system.clock.sleep(KNOWN_DEVICE_MS, signal).catch(() => undefined);
+      if (signal.aborted) return;
+    }
     const untilFound = AbortSignal.any([signal, found.signal]);
     const searching = search(this.#system, gateway, report, untilFound);
-    const known = knownLocation();
     try {
+      await this.asked;
+      const known = knownLocation();
       // A description that has moved is no failure: the search finds it.
       const again =
         known &&

@@ -7,6 +7,7 @@
 
 import { type IpAddress, withoutZone } from '../net/address.ts';
 import { type Endpoint, formatEndpoint } from '../net/endpoint.ts';
+import { fired } from '../system/clock.ts';
 import type { System } from '../system/system.ts';
 import type { UdpSocket } from '../system/udp.ts';
 import { decodeSsdp, encodeSsdp, SSDP_IPV4, SSDP_IPV6, SSDP_PORT, type SsdpResponse } from '../wire/ssdp.ts';
@@ -34,6 +35,8 @@ interface Wave {
 
 /** Multicast is lossy: section 1.3.2 recommends to send more than once, spread. */
 const MULTICAST_WAVES: readonly Wave[] = [0, 250, 800].map((atMs) => ({ atMs, targets: SEARCH_TARGETS }));
+/** PCP and NAT-PMP answer by then, and the network is left in peace. */
+const MULTICAST_AFTER_MS = 10;
 /** One first: hosts answer only so many packets with ICMP, and the refusal is wanted of every command. */
 const UNICAST_WAVES: readonly Wave[] = [
   { atMs: 0, targets: SEARCH_TARGETS.slice(0, 1) },
@@ -108,23 +111,34 @@ export async function search(
 
   const common = { family: gateway.family, localAddress: gateway.localAddress, onDatagram: receive };
   const peer = { address: gateway.address, port: gateway.ports.ssdp };
-  await using unicast = await system.openUdp({ ...common, peer, onRefused: refuse });
-  await using multicast = await openMulticast(system, gateway, common);
+  const searchGateway = async () => {
+    await using socket = await system.openUdp({ ...common, peer, onRefused: refuse });
+    await sendWaves(system, UNICAST_WAVES, over.signal, (target) => {
+      if (!refused) socket.send(unicastSearch(target, gateway));
+    });
+    await fired(over.signal);
+  };
+  const searchNetwork = async () => {
+    await system.clock.sleep(MULTICAST_AFTER_MS, over.signal).catch(() => undefined);
+    if (over.signal.aborted) return;
+    await using socket = await openMulticast(system, gateway, common);
+    await sendWaves(system, MULTICAST_WAVES, over.signal, (target) => {
+      for (const group of groups(gateway)) {
+        socket?.send(multicastSearch(target, group), { address: group, port: SSDP_PORT });
+      }
+    });
+    await fired(over.signal);
+  };
+
   if (signal.aborted) end();
   signal.addEventListener('abort', end, { once: true });
   endAfter(SILENCE_MS);
-  await Promise.all([
-    sendWaves(system, MULTICAST_WAVES, over.signal, (target) => {
-      for (const group of groups(gateway)) {
-        multicast?.send(multicastSearch(target, group), { address: group, port: SSDP_PORT });
-      }
-    }),
-    sendWaves(system, UNICAST_WAVES, over.signal, (target) => {
-      if (!refused) unicast.send(unicastSearch(target, gateway));
-    }),
-  ]);
-  if (!over.signal.aborted) await new Promise((resolve) => over.signal.addEventListener('abort', resolve));
-  signal.removeEventListener('abort', end);
+  try {
+    await Promise.all([searchGateway(), searchNetwork()]);
+  } finally {
+    end();
+    signal.removeEventListener('abort', end);
+  }
   await finished(system, fetches, tooLate);
   return { dropped, rejected };
 }

@@ -11,7 +11,7 @@
 import type { Offer } from '../discovery/gateway.ts';
 import { type ErrorCode, isNatwardError, NatwardError } from '../errors.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
-import { aborted } from '../system/clock.ts';
+import { aborted, fired } from '../system/clock.ts';
 import type { System } from '../system/system.ts';
 import { OTHER_PORT_ADVICE } from './advice.ts';
 import type { Mapping, MappingRequest, PortMapper } from './mapping.ts';
@@ -40,7 +40,13 @@ export async function createMapper(offer: Offer, system: System): Promise<PortMa
 
 /** Loads what UPnP takes, while the network is waited for anyway. */
 export async function preloadUpnp(): Promise<void> {
-  await Promise.all([import('./upnp.ts'), import('../discovery/describe.ts'), import('../system/http.ts')]);
+  const [xml] = await Promise.all([
+    import('../wire/xml.ts'),
+    import('./upnp.ts'),
+    import('../discovery/describe.ts'),
+    import('../system/http.ts'),
+  ]);
+  xml.parseXml('<first>&amp;</first>'); // The parser makes its tables at its first use.
 }
 
 interface Attempt {
@@ -262,13 +268,6 @@ export class Race {
  */
 function renew(mapper: PortMapper, request: MappingRequest, granted: Mapping): Promise<Mapping> {
   return mapper.map({ ...request, suggestedExternalPort: granted.externalPort, choice: 'exact' });
-}
-
-function fired(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
 
 /** From the one that tells a person most to the one that tells least. */

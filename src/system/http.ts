@@ -57,12 +57,12 @@ export const httpRequest: HttpClient = (request) => {
     const finish = (act: () => void) => {
       clearTimeout(limit);
       request.signal?.removeEventListener('abort', stop);
-      outgoing.destroy();
       act();
     };
     const fail = (error: NatwardError) => {
       // Closed in the ordinary way, the kernel would go on to deliver the request: a mapping nobody waits for.
       if (outgoing.socket?.connecting === false) outgoing.socket.resetAndDestroy();
+      outgoing.destroy();
       finish(() => reject(error));
     };
     const stop = () => fail(aborted(request.signal as AbortSignal));

@@ -261,6 +261,7 @@ describe('map that is interrupted', () => {
       await clock.settle(untilMapped(embedded));
       interrupt.abort();
       const { mappings, failures } = await clock.settle(asked);
+      await clock.settle(agent[Symbol.asyncDispose]());
       expect(mappings).toMatchObject([{ externalPort: 8080 }]);
       expect(failures).toMatchObject([{ spec: '8081', error: { code: 'ABORTED' } }]);
       expect(embedded.table).toHaveLength(1);

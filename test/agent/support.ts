@@ -64,7 +64,11 @@ export async function agentOf(
     directory,
     warnings,
     options,
-    map: (specs, more = {}) => clock.settle(agent.map(asksOf(specs), { ...options, ...more })),
+    async map(specs, more = {}) {
+      const report = await clock.settle(agent.map(asksOf(specs), { ...options, ...more }));
+      await clock.settle(agent[Symbol.asyncDispose]());
+      return report;
+    },
     remembered: () => new Store(directory, clock).read(),
   };
 }

@@ -11,7 +11,7 @@ interface UnmapOptions extends Options {
   readonly others?: 'refuse' | 'force';
 }
 
-function unmap(
+async function unmap(
   {
     agent,
     options,
@@ -20,7 +20,9 @@ function unmap(
   specs: string,
   more: UnmapOptions = {},
 ): Promise<UnmapReport> {
-  return clock.settle(agent.unmap(asksOf(specs), { ...options, others: 'refuse', ...more }));
+  const report = await clock.settle(agent.unmap(asksOf(specs), { ...options, others: 'refuse', ...more }));
+  await clock.settle(agent[Symbol.asyncDispose]());
+  return report;
 }
 
 describe('unmap', () => {

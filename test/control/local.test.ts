@@ -34,6 +34,7 @@ async function mapWith(environment: Record<string, string>): Promise<void> {
     }),
   );
   expect(failures).toEqual([]);
+  await clock.settle(agent[Symbol.asyncDispose]());
 }
 
 async function temporary(): Promise<string> {

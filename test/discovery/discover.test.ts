@@ -20,6 +20,7 @@ async function discovered(at: TestGateway, { protocols = MAPPING_PROTOCOLS, know
   const discovery = new Discovery(at.system, {
     gateway: at.gateway,
     protocols: new Set(protocols),
+    knownDevice: undefined,
     knownLocation: () => known,
     onOffer: (offer) => {
       offers.push({ offer, atMs: at.clock.now() - startMs });

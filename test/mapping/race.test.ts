@@ -95,6 +95,7 @@ describe.each(ORDERS)('where the answers come in the order %s, %s, %s', (...orde
       const discovery = new Discovery(at.system, {
         gateway: at.gateway,
         protocols: new Set(MAPPING_PROTOCOLS),
+        knownDevice: undefined,
         knownLocation: () => undefined,
         onOffer: (offer) => joining.push(createMapper(offer, at.system).then((mapper) => race.add(mapper))),
         signal: NEVER,

@@ -6,7 +6,7 @@ import { askOptions, type GatewayFlags } from '../options.ts';
 import { print, printJson } from '../output.ts';
 
 export async function run(flags: GatewayFlags, signal: AbortSignal): Promise<void> {
-  const agent = await localAgent();
+  await using agent = await localAgent();
   const address = await agent.externalAddress(askOptions(flags, signal));
   if (address === undefined) {
     throw new NatwardError(

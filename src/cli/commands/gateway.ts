@@ -6,7 +6,7 @@ import { askOptions, type GatewayFlags } from '../options.ts';
 import { gatewayJson, printGateway, printJson, printOffer } from '../output.ts';
 
 export async function run(flags: GatewayFlags, signal: AbortSignal): Promise<void> {
-  const agent = await localAgent();
+  await using agent = await localAgent();
   const reports: GatewayReport[] = [];
   try {
     await agent.gateways({

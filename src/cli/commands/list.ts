@@ -5,7 +5,7 @@ import { askOptions, type GatewayFlags } from '../options.ts';
 import { printJson, printTable, rowJson } from '../output.ts';
 
 export async function run(flags: GatewayFlags, signal: AbortSignal): Promise<void> {
-  const agent = await localAgent();
+  await using agent = await localAgent();
   const rows = await agent.list(askOptions(flags, signal));
   if (flags.json) printJson({ mappings: rows.map(rowJson) });
   else printTable(rows);

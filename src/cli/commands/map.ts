@@ -19,7 +19,7 @@ interface MapFlags extends GatewayFlags {
 export async function run(texts: readonly string[], flags: MapFlags, signal: AbortSignal): Promise<void> {
   const specs = texts.map(parseSpec);
   const asks = await Promise.all(specs.map((spec) => resolveSpec(spec, realSystem.resolve)));
-  const agent = await localAgent();
+  await using agent = await localAgent();
   const bar = progressBar('mapping');
   let report: MapReport;
   try {

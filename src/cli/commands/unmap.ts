@@ -16,7 +16,7 @@ export async function run(
 ): Promise<void> {
   const specs = texts.map(parseSpec);
   const asks = await Promise.all(specs.map((spec) => resolveSpec(spec, realSystem.resolve)));
-  const agent = await localAgent();
+  await using agent = await localAgent();
   const bar = progressBar('releasing');
   let report: UnmapReport;
   try {
