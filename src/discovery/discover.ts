@@ -32,7 +32,10 @@ export interface DiscoveryReport {
   readonly failures: readonly Error[];
 }
 
-/** An UPnP gateway that is still where it was has answered by now. */
+/** By then PCP or NAT-PMP has answered, and the code that reads descriptions need not be loaded. */
+const PROBE_FIRST_MS = 5;
+
+/** A UPnP gateway that is still where it was has answered by now. */
 const KNOWN_DEVICE_MS = 500;
 
 export class Discovery implements AsyncDisposable {
@@ -45,6 +48,8 @@ export class Discovery implements AsyncDisposable {
   #link: Promise<GatewayLink> | undefined;
   readonly #failures: Error[] = [];
   #dropped = 0;
+  /** Over PCP or NAT-PMP. */
+  #answered = false;
 
   constructor(system: System, options: DiscoveryOptions) {
     this.#system = system;
@@ -72,11 +77,14 @@ export class Discovery implements AsyncDisposable {
     try {
       this.#link = GatewayLink.open(this.#system, gateway);
       const link = await this.#link;
-      const report = (offer: Promise<Offer>) => offer.then(onOffer, (error: Error) => this.#fail(error));
-      const probes = [
-        pcp ? report(probePcp(gateway, link, signal)) : undefined,
-        natpmp ? report(probeNatpmp(gateway, link, signal)) : undefined,
-      ];
+      const answered = (offer: Offer) => {
+        this.#answered = true;
+        onOffer(offer);
+      };
+      const report = (offer: Promise<Offer>) => offer.then(answered, (error: Error) => this.#fail(error));
+      const probes: Promise<void>[] = [];
+      if (pcp) probes.push(report(probePcp(gateway, link, signal)));
+      if (natpmp) probes.push(report(probeNatpmp(gateway, link, signal)));
       asked();
       await Promise.all(probes);
     } catch (error) {
@@ -105,7 +113,8 @@ export class Discovery implements AsyncDisposable {
     const searching = search(this.#system, gateway, report, untilFound);
     try {
       await this.asked;
-      const known = knownLocation();
+      await this.#system.clock.sleep(PROBE_FIRST_MS, untilFound).catch(() => undefined);
+      const known = this.#answered ? undefined : knownLocation();
       // A description that has moved is no failure: the search finds it.
       const again =
         known &&

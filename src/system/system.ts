@@ -3,6 +3,7 @@
 import type { IpAddress } from '../net/address.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { HttpClient } from './http.ts';
+import { fillRandom } from './random.ts';
 import { type NetworkState, readNetwork } from './routes.ts';
 import { type OpenUdp, openUdp } from './udp.ts';
 
@@ -24,9 +25,7 @@ export const realSystem: System = {
   // Where PCP or NAT-PMP answers, HTTP is never needed: it is not loaded at start.
   http: async (request) => (await import('./http.ts')).httpRequest(request),
   network: () => readNetwork(),
-  fillRandom: (bytes) => {
-    crypto.getRandomValues(bytes);
-  },
+  fillRandom,
   async resolve(name) {
     const { lookup } = await import('node:dns/promises');
     const found = await lookup(name, { all: true, order: 'ipv4first' });

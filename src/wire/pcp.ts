@@ -12,7 +12,7 @@
 import { NatwardError } from '../errors.ts';
 import { addressBytes16, addressFromBytes, type IpAddress } from '../net/address.ts';
 
-export const PCP_VERSION = 2;
+const PCP_VERSION = 2;
 /** RFC 6887, section 7. */
 export const PCP_MAX_BYTES = 1100;
 export const PCP_NONCE_BYTES = 12;

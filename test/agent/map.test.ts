@@ -250,6 +250,26 @@ describe('map of a range', () => {
   });
 });
 
+describe('map over UPnP for the second time in a process', () => {
+  test('neither searches for the gateway nor reads its description again', async () => {
+    const { map, embedded } = await sceneFor({ protocols: ['upnp'] });
+    await map('8080');
+    const { mappings } = await map('8081');
+    expect(mappings).toMatchObject([{ externalPort: 8081, via: 'upnp' }]);
+    expect(embedded.counters['http GET /rootDesc.xml']).toBe(1);
+    expect(embedded.table.map(({ externalPort }) => externalPort)).toEqual([8080, 8081]);
+  });
+
+  test('finds it again where its control port has moved', async () => {
+    const { map, embedded } = await sceneFor({ protocols: ['upnp'] });
+    await map('8080');
+    await embedded.moveControlPort();
+    const { mappings, failures } = await map('8081');
+    expect(failures).toEqual([]);
+    expect(mappings).toMatchObject([{ externalPort: 8081, via: 'upnp' }]);
+  });
+});
+
 describe('map that is interrupted', () => {
   test.each(['pcp', 'natpmp', 'upnp'] as const)(
     'still hears the answer over %s to what it has asked for, and remembers it',

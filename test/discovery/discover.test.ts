@@ -104,11 +104,18 @@ describe('a discovery', () => {
 });
 
 describe('a location that is known from last time', () => {
-  test('is asked at once, and offered once', async () => {
+  test('is asked without a search, and offered once', async () => {
     const at = await gatewayFor({ quirks: { delayMs: { ssdp: 500 } } });
     const { offers } = await discovered(at, { protocols: ['upnp'], known: at.embedded.location });
-    expect(offers).toMatchObject([{ atMs: 0, offer: { device: { location: at.embedded.location } } }]);
+    expect(offers).toMatchObject([{ atMs: 5, offer: { device: { location: at.embedded.location } } }]);
     expect(at.embedded.counters['http GET /rootDesc.xml']).toBe(1);
+  });
+
+  test('is left alone where PCP has answered first', async () => {
+    const at = await gatewayFor({ quirks: { silentOn: ['ssdp search'] } });
+    const { found } = await discovered(at, { known: at.embedded.location });
+    expect(found).toEqual(['natpmp', 'pcp']);
+    expect(at.embedded.counters['http GET /rootDesc.xml']).toBeUndefined();
   });
 
   test('quirk 17: that has moved at a reboot is no failure, the search finds it again', async () => {
