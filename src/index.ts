@@ -15,6 +15,7 @@ export type { ErrorCode, ErrorDetails } from './errors.ts';
 export { isNatwardError, NatwardError } from './errors.ts';
 export type { ListedMapping, Mapping } from './mapping/mapping.ts';
 export type { IpAddress } from './net/address.ts';
+export type { RemotePeer } from './net/endpoint.ts';
 export type { PortRange } from './net/port-range.ts';
 export type { MappingProtocol, TransportProtocol } from './net/protocol.ts';
 export type { System } from './system/system.ts';

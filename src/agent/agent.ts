@@ -305,6 +305,7 @@ function toRemembered(mapping: Granted): RememberedMapping {
     description,
     nonce: mapping.nonce === undefined ? null : Buffer.from(mapping.nonce).toString('hex'),
     pinholeId: mapping.pinholeId ?? null,
+    remotePeer: mapping.remotePeer,
   };
 }
 

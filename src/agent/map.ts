@@ -5,6 +5,7 @@
 
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
+import type { RemotePeer } from '../net/endpoint.ts';
 import { type PortRange, portCount } from '../net/port-range.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import type { HeldMapping, Mapping, MappingRequest } from '../mapping/mapping.ts';
@@ -30,6 +31,8 @@ export interface MapOptions {
   readonly lifetimeSeconds: number;
   readonly choice: 'exact' | 'any';
   readonly description: string | undefined;
+  /** Only traffic from there is let in, where the gateway can tell; left out: from anywhere. */
+  readonly remotePeer?: RemotePeer | undefined;
 }
 
 export interface MapFailure {
@@ -151,7 +154,12 @@ async function mapPort(
     for (const protocol of port.protocols) {
       const internalClient = port.host ?? context.session.gateway.localAddress;
       const own = held.get(keyOf(protocol, port.internalPort)) ?? [];
-      const same = own.find((one) => one.requestedExternalPort === port.externalPort);
+      // What leads to another host is another mapping; what leads to this one by an old address is the same.
+      const same = own.find(
+        (one) =>
+          one.requestedExternalPort === port.externalPort &&
+          (port.host === undefined || one.internalClient === port.host),
+      );
       // The second protocol takes the number that the first one got.
       const wanted = granted[0]?.mapping.externalPort ?? port.externalPort;
       const request: MappingRequest = {
@@ -162,6 +170,7 @@ async function mapPort(
         choice,
         lifetimeSeconds: options.lifetimeSeconds,
         description: options.description ?? `natward ${port.internalPort}/${protocol}`,
+        remotePeer: options.remotePeer,
         nonce: nonceOf(own, context.nonces),
         held: same && toHeld(same),
       };

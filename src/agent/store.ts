@@ -20,6 +20,7 @@ import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { NatwardError } from '../errors.ts';
 import { type IpAddress, parseAddress } from '../net/address.ts';
+import type { RemotePeer } from '../net/endpoint.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 
@@ -40,6 +41,7 @@ export interface RememberedMapping {
   /** PCP's 12 bytes, in hex. */
   readonly nonce: string | null;
   readonly pinholeId: number | null;
+  readonly remotePeer?: RemotePeer | undefined;
 }
 
 export interface KnownGateway {
@@ -75,6 +77,13 @@ const mappingSchema: v.GenericSchema<unknown, RememberedMapping> = v.object({
   description: v.pipe(v.string(), v.maxLength(1024)),
   nonce: v.nullable(v.pipe(v.string(), v.regex(/^[0-9a-f]{24}$/))),
   pinholeId: v.nullable(v.pipe(v.number(), v.integer())),
+  remotePeer: v.optional(
+    v.object({
+      address,
+      prefixLength: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(128)),
+      port,
+    }),
+  ),
 });
 
 const stateSchema: v.GenericSchema<unknown, State> = v.object({

@@ -1,6 +1,7 @@
 /** What is asked of a gateway, what it granted, and the one interface that each protocol implements. */
 
 import type { IpAddress } from '../net/address.ts';
+import type { RemotePeer } from '../net/endpoint.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 
 /** UPnP knows no lifetime longer (WANIPConnection:2, section 2.3.16), and a year is far beyond any use. */
@@ -18,6 +19,8 @@ export interface MappingRequest {
   /** 1..604800. */
   readonly lifetimeSeconds: number;
   readonly description: string;
+  /** Only traffic from there is let in: PCP's FILTER, UPnP's NewRemoteHost. Left out: from anywhere. */
+  readonly remotePeer?: RemotePeer | undefined;
   /** 12 bytes: the same ones on refresh and release (RFC 6887, section 11.2). */
   readonly nonce: Uint8Array;
   /** What this host holds already for the same ports, where it does: this request then refreshes it. */
@@ -54,6 +57,8 @@ export interface Mapping {
   readonly nonce: Uint8Array | undefined;
   /** UPnP's name of an IPv6 pinhole (WANIPv6FirewallControl:1, UniqueID). */
   readonly pinholeId: number | undefined;
+  /** As asked for; left out: anybody may use it. */
+  readonly remotePeer?: RemotePeer | undefined;
 }
 
 /** One row of a gateway's table, whoever made it. */
@@ -71,7 +76,7 @@ export interface ListedMapping {
 /** What identifies a mapping to its gateway when it is taken back. */
 export type MappingKey = Pick<
   Mapping,
-  'protocol' | 'externalPort' | 'internalClient' | 'internalPort' | 'nonce' | 'pinholeId'
+  'protocol' | 'externalPort' | 'internalClient' | 'internalPort' | 'nonce' | 'pinholeId' | 'remotePeer'
 >;
 
 /** Speaks one protocol to one gateway. */

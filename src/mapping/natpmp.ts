@@ -41,6 +41,9 @@ export class NatpmpMapper implements PortMapper {
         `NAT-PMP maps only to this host, not to ${request.internalClient}`,
       );
     }
+    if (request.remotePeer !== undefined) {
+      throw new NatwardError('UNSUPPORTED', 'NAT-PMP lets everybody in: it cannot map for one remote peer');
+    }
     const { protocol, internalPort, suggestedExternalPort, lifetimeSeconds } = request;
     const answer = await this.#request(
       { opcode: 'map', protocol, internalPort, suggestedExternalPort, lifetimeSeconds },

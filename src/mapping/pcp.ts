@@ -8,13 +8,14 @@ import type { PcpOffer } from '../discovery/gateway.ts';
 import { type GatewayLink, GRANT_SCHEDULE, type LinkMessage, type Stops } from '../discovery/link.ts';
 import { type ErrorCode, isNatwardError, NatwardError } from '../errors.ts';
 import { ANY_IPV4, ANY_IPV6, family, type IpAddress, kindOf } from '../net/address.ts';
-import { formatEndpoint } from '../net/endpoint.ts';
+import { formatEndpoint, type RemotePeer } from '../net/endpoint.ts';
 import { PROTOCOL_NUMBER } from '../net/protocol.ts';
 import type { System } from '../system/system.ts';
 import {
   encodePcpRequest,
   PCP_NONCE_BYTES,
   PCP_RESULT,
+  type PcpFilter,
   type PcpMap,
   type PcpOptions,
   pcpResultName,
@@ -48,6 +49,7 @@ export class PcpMapper implements PortMapper {
     const options = {
       ...this.#thirdParty(request.internalClient),
       ...(request.choice === 'exact' ? { preferFailure: true as const } : {}),
+      ...(request.remotePeer === undefined ? {} : { filters: [toFilter(request.remotePeer)] }),
     };
     const answer = await this.#request(
       {
@@ -77,6 +79,7 @@ export class PcpMapper implements PortMapper {
       notes: [],
       nonce: request.nonce,
       pinholeId: undefined,
+      remotePeer: request.remotePeer,
     };
   }
 
@@ -164,6 +167,12 @@ export class PcpMapper implements PortMapper {
       hint === undefined ? { protocolCode } : { protocolCode, advice: hint },
     );
   }
+}
+
+/** A prefix of an IPv4 address counts the 96 bits before it (RFC 6887, section 13.3). */
+function toFilter({ address, prefixLength, port }: RemotePeer): PcpFilter {
+  const bits = family(address) === 4 ? 96 + prefixLength : prefixLength;
+  return { prefixLength: bits, remotePort: port, remoteAddress: address };
 }
 
 /** RFC 6887, section 11.4: an answer belongs to the request with its nonce, protocol, port and third party. */

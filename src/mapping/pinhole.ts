@@ -7,6 +7,7 @@ import type { UpnpService } from '../discovery/gateway.ts';
 import { callAction, soapValue, UpnpFault } from '../discovery/soap-call.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
+import type { RemotePeer } from '../net/endpoint.ts';
 import { PROTOCOL_NUMBER } from '../net/protocol.ts';
 import type { System } from '../system/system.ts';
 import type { SoapValues } from '../wire/soap.ts';
@@ -52,6 +53,7 @@ export class PinholeService {
       notes: [],
       nonce: undefined,
       pinholeId: id,
+      remotePeer: request.remotePeer,
     };
   }
 
@@ -71,8 +73,7 @@ export class PinholeService {
     const values = await this.#call(
       'AddPinhole',
       {
-        RemoteHost: '',
-        RemotePort: '0',
+        ...remoteArguments(request.remotePeer),
         InternalClient: internalClient,
         InternalPort: String(internalPort),
         Protocol: String(PROTOCOL_NUMBER[protocol]),
@@ -137,6 +138,14 @@ export class PinholeService {
       });
     }
   }
+}
+
+/** A pinhole lets one host in, or everybody; from one of its ports, or from any (section 2.3.1). */
+function remoteArguments(peer: RemotePeer | undefined): SoapValues {
+  if (peer !== undefined && peer.prefixLength !== 128) {
+    throw new NatwardError('UNSUPPORTED', 'an IPv6 pinhole is for one remote host, not for a network');
+  }
+  return { RemoteHost: peer?.address ?? '', RemotePort: String(peer?.port ?? 0) };
 }
 
 function isNoSuchPinhole(error: unknown): boolean {

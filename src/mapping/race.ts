@@ -96,8 +96,9 @@ export class Race {
   }
 
   /**
-   * Asks for one mapping and looks whether the gateway did what it said. `first` is asked before the others where it has answered: the one that holds the
-   * mapping already. Throws the most telling of the refusals, or NO_GATEWAY where nobody could be asked.
+   * Asks for one mapping and looks whether the gateway did what it said. `first` is asked before the others
+   * where it has answered: the one that holds the mapping already. Throws the most telling of the refusals,
+   * or NO_GATEWAY where nobody could be asked.
    */
   async map(request: MappingRequest, signal: AbortSignal, first?: MappingProtocol): Promise<Mapping> {
     const attempts: Attempt[] = [];

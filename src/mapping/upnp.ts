@@ -10,7 +10,7 @@ import type { UpnpOffer, UpnpService } from '../discovery/gateway.ts';
 import { callAction, soapValue, UpnpFault } from '../discovery/soap-call.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { family, type IpAddress, kindOf, parseAddress } from '../net/address.ts';
-import type { TransportProtocol } from '../net/protocol.ts';
+import type { RemotePeer } from '../net/endpoint.ts';
 import type { System } from '../system/system.ts';
 import type { SoapValues } from '../wire/soap.ts';
 import { listMappings, portOf, toListed } from './list.ts';
@@ -82,9 +82,9 @@ export class UpnpMapper implements PortMapper {
     const { held } = request;
     if (enough?.aborted) throw this.#refusal(taken, request, port);
     if (held !== undefined && held.internalClient !== request.internalClient) {
-      const stale = await this.#entry(request.protocol, port, signal);
+      const stale = await this.#entry({ ...request, externalPort: port }, signal);
       if (stale?.internalClient === held.internalClient && stale.internalPort === request.internalPort) {
-        await this.#delete(request.protocol, port, signal);
+        await this.#delete({ ...request, externalPort: port }, signal);
         return this.#add(request, port, signal);
       }
     }
@@ -164,6 +164,7 @@ export class UpnpMapper implements PortMapper {
       notes: lifetimeSeconds === 0 ? [PERMANENT_NOTE] : [],
       nonce: undefined,
       pinholeId: undefined,
+      remotePeer: request.remotePeer,
     };
   }
 
@@ -195,7 +196,7 @@ export class UpnpMapper implements PortMapper {
     const usual = Math.min(mapping.lifetimeSeconds, request.held?.lifetimeSeconds || mapping.lifetimeSeconds);
     if (request.held !== undefined && remainingSeconds < usual - LIFETIME_SLACK_SECONDS) {
       // Some gateways take a refresh and let the first lease run out all the same: make it anew.
-      await this.#delete(mapping.protocol, mapping.externalPort, signal);
+      await this.#delete(mapping, signal);
       return {
         ...(await this.#add(request, mapping.externalPort, signal)),
         externalAddress: known.externalAddress,
@@ -244,7 +245,7 @@ export class UpnpMapper implements PortMapper {
     signal?: AbortSignal,
   ): Promise<ListedMapping | undefined | typeof UNKNOWN> {
     try {
-      const entry = await this.#entry(mapping.protocol, mapping.externalPort, signal);
+      const entry = await this.#entry(mapping, signal);
       return entry?.internalClient === mapping.internalClient || entry === undefined
         ? entry
         : { ...entry, internalPort: 0 };
@@ -254,19 +255,10 @@ export class UpnpMapper implements PortMapper {
     }
   }
 
-  async #entry(
-    protocol: TransportProtocol,
-    externalPort: number,
-    signal?: AbortSignal,
-  ): Promise<ListedMapping | undefined> {
-    const args = {
-      NewRemoteHost: '',
-      NewExternalPort: String(externalPort),
-      NewProtocol: protocol.toUpperCase(),
-    };
+  async #entry(place: Place, signal?: AbortSignal): Promise<ListedMapping | undefined> {
+    const args = placeArguments(place);
     try {
-      const values = await this.#call('GetSpecificPortMappingEntry', args, signal);
-      return toListed({ ...values, NewExternalPort: String(externalPort), NewProtocol: protocol });
+      return toListed({ ...(await this.#call('GetSpecificPortMappingEntry', args, signal)), ...args });
     } catch (error) {
       if (error instanceof UpnpFault && error.errorCode === UPNP_ERROR.noSuchEntry) return undefined;
       throw error;
@@ -277,20 +269,15 @@ export class UpnpMapper implements PortMapper {
     if (key.pinholeId !== undefined)
       return this.#needPinholes().delete(key.pinholeId, key.internalClient, signal);
     try {
-      await this.#delete(key.protocol, key.externalPort, signal);
+      await this.#delete(key, signal);
     } catch (error) {
       throw error instanceof UpnpFault ? this.#refusal(error, key, key.externalPort) : error;
     }
   }
 
-  async #delete(protocol: TransportProtocol, externalPort: number, signal?: AbortSignal): Promise<void> {
-    const args = {
-      NewRemoteHost: '',
-      NewExternalPort: String(externalPort),
-      NewProtocol: protocol.toUpperCase(),
-    };
+  async #delete(place: Place, signal?: AbortSignal): Promise<void> {
     try {
-      await this.#call('DeletePortMapping', args, signal);
+      await this.#call('DeletePortMapping', placeArguments(place), signal);
     } catch (error) {
       if (!(error instanceof UpnpFault) || error.errorCode !== UPNP_ERROR.noSuchEntry) throw error;
     }
@@ -346,13 +333,31 @@ export class UpnpMapper implements PortMapper {
 /** In the order of the standard's table: some routers read arguments by place. */
 function addArguments(request: MappingRequest, externalPort: number, lifetimeSeconds: number): SoapValues {
   return {
-    NewRemoteHost: '',
-    NewExternalPort: String(externalPort),
-    NewProtocol: request.protocol.toUpperCase(),
+    ...placeArguments({ ...request, externalPort }),
     NewInternalPort: String(request.internalPort),
     NewInternalClient: request.internalClient,
     NewEnabled: '1',
     NewPortMappingDescription: request.description,
     NewLeaseDuration: String(lifetimeSeconds),
   };
+}
+
+/** What a UPnP gateway knows a mapping by. */
+type Place = Pick<Mapping, 'protocol' | 'externalPort' | 'remotePeer'>;
+
+function placeArguments({ protocol, externalPort, remotePeer }: Place): SoapValues {
+  return {
+    NewRemoteHost: remotePeer === undefined ? '' : remoteHost(remotePeer),
+    NewExternalPort: String(externalPort),
+    NewProtocol: protocol.toUpperCase(),
+  };
+}
+
+/** UPnP lets one host in, or everybody. */
+function remoteHost({ address, prefixLength, port }: RemotePeer): string {
+  if (prefixLength === (family(address) === 4 ? 32 : 128) && port === 0) return address;
+  throw new NatwardError(
+    'UNSUPPORTED',
+    'UPnP maps for one remote host: for no network, and for no port of it',
+  );
 }

@@ -3,7 +3,8 @@
 import { randomInt } from 'node:crypto';
 import type { IpAddress } from '../net/address.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
-import type { RemotePeer, TableEntry } from './table.ts';
+import type { RemotePeer } from '../net/endpoint.ts';
+import type { TableEntry } from './table.ts';
 
 export interface GrantRequest {
   readonly via: MappingProtocol;

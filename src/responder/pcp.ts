@@ -19,7 +19,8 @@ import {
 import type { Refusal } from './grant.ts';
 import { answerPinholeMap } from './pcp-pinhole.ts';
 import { exchanged, reportedAddress, type Site } from './site.ts';
-import { type RemotePeer, sameNonce, type TableEntry } from './table.ts';
+import type { RemotePeer } from '../net/endpoint.ts';
+import { sameNonce, type TableEntry } from './table.ts';
 
 export type MapRequest = Extract<PcpRequest, { readonly opcode: 'map' }>;
 

@@ -4,17 +4,8 @@
  */
 
 import { family, type IpAddress, sameNetwork } from '../net/address.ts';
-import type { Endpoint } from '../net/endpoint.ts';
+import type { Endpoint, RemotePeer } from '../net/endpoint.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
-
-/** Who may send to a mapping: UPnP's RemoteHost and PCP's FILTER. */
-export interface RemotePeer {
-  readonly address: IpAddress;
-  /** Of the address's own family: 0..32 or 0..128. */
-  readonly prefixLength: number;
-  /** 0 is any. */
-  readonly port: number;
-}
 
 export interface TableEntry {
   readonly protocol: TransportProtocol;
@@ -30,7 +21,7 @@ export interface TableEntry {
   readonly via: MappingProtocol;
   /** Of the PCP client that made it. */
   readonly nonce: Uint8Array | undefined;
-  /** Empty: anybody. */
+  /** UPnP's RemoteHost and PCP's FILTER; empty: anybody. */
   readonly remotePeers: readonly RemotePeer[];
 }
 

@@ -270,6 +270,19 @@ describe('map over UPnP for the second time in a process', () => {
   });
 });
 
+describe('map for one remote peer', () => {
+  test.each(['pcp', 'upnp'] as const)('over %s is remembered, and taken back as what it is', async (via) => {
+    const remotePeer = { address: '127.0.0.9', prefixLength: 32, port: 0 };
+    const { map, agent, options, clock, embedded, remembered } = await sceneFor();
+    await map('8080', { via, remotePeer });
+    expect(remembered().mappings).toMatchObject([{ remotePeer }]);
+    expect(embedded.table).toMatchObject([{ remotePeers: [remotePeer] }]);
+    const { released } = await clock.settle(agent.unmap(asksOf('8080'), { ...options, others: 'refuse' }));
+    expect(released).toHaveLength(1);
+    expect(embedded.table).toEqual([]);
+  });
+});
+
 describe('map that is interrupted', () => {
   test.each(['pcp', 'natpmp', 'upnp'] as const)(
     'still hears the answer over %s to what it has asked for, and remembers it',
