@@ -13,20 +13,25 @@ import { EXIT } from './exit.ts';
 /** Failures of one command that are written out; the rest is counted. */
 const FAILURES_SHOWN = 10;
 
-let guarded = false;
+let output: 'unopened' | 'open' | 'broken' = 'unopened';
 
 /** Text to stdout, which is opened here: it costs a command 3 ms that has nothing to say yet. */
 export function write(text: string): void {
-  if (!guarded) process.stdout.on('error', cannotWrite);
-  guarded = true;
-  process.stdout.write(text);
+  if (output === 'unopened') {
+    process.stdout.on('error', cannotWrite);
+    output = 'open';
+  }
+  if (output === 'open') process.stdout.write(text);
 }
 
+/** The command goes on: what it has mapped is still to be remembered. */
 function cannotWrite(error: NodeJS.ErrnoException): void {
+  const first = output === 'open';
+  output = 'broken';
   // `natward list | head` closes our output early: that is no failure. A full disk is one.
-  if (error.code === 'EPIPE') process.exit();
+  if (!first || error.code === 'EPIPE') return;
   printError(new NatwardError('FAILED', `the output cannot be written: ${error.message}`));
-  process.exit(EXIT.failed);
+  process.exitCode = EXIT.failed;
 }
 
 export function print(line: string): void {
