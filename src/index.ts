@@ -3,7 +3,8 @@
 export { Agent } from './agent/agent.ts';
 export type { ProgressOptions, SurveyOptions } from './agent/agent.ts';
 export type { AskOptions } from './agent/asking.ts';
-export type { Granted, MapAsk, MapFailure, MapOptions, MapReport } from './agent/map.ts';
+export type { MapAsk, MapFailure, MapReport } from './agent/map.ts';
+export type { Granted, MapOptions } from './agent/port.ts';
 export type { GatewayReport, OwnMapping, Verdict, VerdictCode } from './agent/survey.ts';
 export type { Released, UnmapReport } from './agent/unmap.ts';
 export type { Gateway, GatewayPorts, Offer } from './discovery/gateway.ts';

@@ -10,15 +10,8 @@ import { type Family, family, type IpAddress } from '../net/address.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 import type { System } from '../system/system.ts';
 import { Asking, type AskOptions } from './asking.ts';
-import {
-  type Granted,
-  type MapAsk,
-  type MapFailure,
-  type MapOptions,
-  type MapReport,
-  mapAll,
-  Nonces,
-} from './map.ts';
+import { type MapAsk, type MapFailure, type MapReport, mapAll } from './map.ts';
+import { type Granted, type MapOptions, Nonces } from './port.ts';
 import { KnownDevices, rememberGateways, Session } from './session.ts';
 import { type RememberedMapping, type State, Store } from './store.ts';
 import {

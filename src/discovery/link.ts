@@ -29,7 +29,7 @@ export interface Schedule {
 
 /**
  * A person waits for the answer: a probe is repeated sooner than RFC 6887, section 8.1.1 (3 s) and RFC 6886,
- * section 3.1 (250 ms) say, and five packets are all. The lease keeper follows the RFCs.
+ * section 3.1 (250 ms) say, and five packets are all.
  */
 export const PROBE_SCHEDULE: Schedule = { sendAtMs: [0, 100, 300, 700, 1300], deadlineMs: 2000 };
 
@@ -38,6 +38,28 @@ export const PROBE_SCHEDULE: Schedule = { sendAtMs: [0, 100, 300, 700, 1300], de
  * port. So RFC 6886, section 3.1: 250 ms, doubling.
  */
 export const GRANT_SCHEDULE: Schedule = { sendAtMs: [0, 250, 750, 1750], deadlineMs: 3000 };
+
+/** Nobody waits: RFC 6886, section 3.1, 250 ms, doubling, nine in all. */
+export const NATPMP_BACKGROUND_SCHEDULE: Schedule = {
+  sendAtMs: [0, 250, 750, 1750, 3750, 7750, 15_750, 31_750, 63_750],
+  deadlineMs: 127_750,
+};
+
+/**
+ * Nobody waits: RFC 6887, section 8.1.1, 3 s, doubling, each wait up to a tenth longer or shorter. The RFC
+ * knows no last try; here the next protocol is asked after the fourth. `random` is 0 to 1.
+ */
+export function pcpBackgroundSchedule(random: () => number): Schedule {
+  const sendAtMs = [0];
+  let waitMs = 3000 * (0.9 + 0.2 * random());
+  let atMs = 0;
+  for (let sent = 1; sent <= 4; sent++) {
+    atMs += waitMs;
+    sendAtMs.push(atMs);
+    waitMs *= 1.9 + 0.2 * random();
+  }
+  return { sendAtMs: sendAtMs.slice(0, 4), deadlineMs: atMs };
+}
 
 export interface Stops {
   /** Gives up. */

@@ -25,6 +25,11 @@ export interface MappingRequest {
   readonly nonce: Uint8Array;
   /** What this host holds already for the same ports, where it does: this request then refreshes it. */
   readonly held: HeldMapping | undefined;
+  /**
+   * `background`: nobody waits for this answer, a renewal for example, so that it is sent again as slowly as the
+   * protocol's RFC says. Left out: somebody does.
+   */
+  readonly pace?: 'background';
   /** Another protocol was asked for the same and has not answered: it may have been granted all the same. */
   readonly askedBefore?: true;
 }
@@ -59,6 +64,8 @@ export interface Mapping {
   readonly pinholeId: number | undefined;
   /** As asked for; left out: anybody may use it. */
   readonly remotePeer?: RemotePeer | undefined;
+  /** Where the traffic arrives instead of `internalPort`: VPN gateways deliver to the external port's number. */
+  readonly arrivesOnPort?: number | undefined;
 }
 
 /** One row of a gateway's table, whoever made it. */

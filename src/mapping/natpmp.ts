@@ -5,7 +5,14 @@
  */
 
 import type { NatpmpOffer } from '../discovery/gateway.ts';
-import { type GatewayLink, GRANT_SCHEDULE, type LinkMessage, type Stops } from '../discovery/link.ts';
+import {
+  type GatewayLink,
+  GRANT_SCHEDULE,
+  type LinkMessage,
+  NATPMP_BACKGROUND_SCHEDULE,
+  type Schedule,
+  type Stops,
+} from '../discovery/link.ts';
 import { type ErrorCode, NatwardError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
@@ -26,9 +33,12 @@ export class NatpmpMapper implements PortMapper {
   readonly #link: GatewayLink;
   readonly #clock: Clock;
   readonly #externalAddress: IpAddress | undefined;
+  /** A link of one address has no network behind it: a VPN's. Nobody but its provider maps there. */
+  readonly #isVpn: boolean;
 
   constructor(offer: NatpmpOffer, clock: Clock) {
     this.gateway = offer.gateway.address;
+    this.#isVpn = offer.gateway.prefixLength >= 31;
     this.#link = offer.link;
     this.#clock = clock;
     this.#externalAddress = offer.externalAddress;
@@ -48,7 +58,9 @@ export class NatpmpMapper implements PortMapper {
     const answer = await this.#request(
       { opcode: 'map', protocol, internalPort, suggestedExternalPort, lifetimeSeconds },
       { signal, enough },
+      request.pace === 'background' ? NATPMP_BACKGROUND_SCHEDULE : GRANT_SCHEDULE,
     );
+    const elsewhere = answer.internalPort !== internalPort || this.#isVpn;
     return {
       protocol,
       externalAddress: this.#externalAddress,
@@ -63,6 +75,7 @@ export class NatpmpMapper implements PortMapper {
       notes: [],
       nonce: undefined,
       pinholeId: undefined,
+      ...(elsewhere ? { arrivesOnPort: answer.externalPort } : {}),
     };
   }
 
@@ -84,7 +97,7 @@ export class NatpmpMapper implements PortMapper {
     return this.#externalAddress;
   }
 
-  #request(request: MapRequest, stops: Stops): Promise<MapAnswer> {
+  #request(request: MapRequest, stops: Stops, schedule: Schedule = GRANT_SCHEDULE): Promise<MapAnswer> {
     const accept = (message: LinkMessage): MapAnswer | undefined => {
       if (message.version !== 0) return undefined;
       const port = request.suggestedExternalPort || request.internalPort;
@@ -92,14 +105,14 @@ export class NatpmpMapper implements PortMapper {
         throw this.#refused(message.result, request.protocol, port);
       if (message.opcode !== 'map' || message.protocol !== request.protocol) return undefined;
       // A gateway that keeps 8 bits of a port answers for another port than was asked: not an answer.
-      if (message.internalPort !== request.internalPort) return undefined;
+      if (message.internalPort !== request.internalPort && !isVpnAnswer(message.internalPort, request.internalPort)) return undefined;
       if (message.result !== NATPMP_RESULT.SUCCESS)
         throw this.#refused(message.result, request.protocol, port);
       if (request.lifetimeSeconds > 0 && (message.lifetimeSeconds === 0 || message.externalPort === 0))
         return undefined;
       return message;
     };
-    return this.#link.request(encodeNatpmpRequest(request), accept, GRANT_SCHEDULE, stops);
+    return this.#link.request(encodeNatpmpRequest(request), accept, schedule, stops);
   }
 
   #refused(result: number, protocol: string, port: number): NatwardError {
@@ -111,6 +124,14 @@ export class NatpmpMapper implements PortMapper {
     const advice = port < 1024 ? LOWER_PORTS_ADVICE : 'Switch port mapping on in the gateway’s settings.';
     return new NatwardError(code, message, { protocolCode, advice });
   }
+}
+
+/**
+ * The gateways of VPN providers (ProtonVPN, 10.2.0.1) answer for internal port 0 or 1, whichever was asked. What
+ * is the last byte of the port asked comes from a gateway that cuts ports.
+ */
+function isVpnAnswer(answered: number, asked: number): boolean {
+  return answered <= 1 && answered !== (asked & 0xff);
 }
 
 /** RFC 6886, section 3.5. */

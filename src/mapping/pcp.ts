@@ -5,11 +5,19 @@
  */
 
 import type { PcpOffer } from '../discovery/gateway.ts';
-import { type GatewayLink, GRANT_SCHEDULE, type LinkMessage, type Stops } from '../discovery/link.ts';
+import {
+  type GatewayLink,
+  GRANT_SCHEDULE,
+  type LinkMessage,
+  pcpBackgroundSchedule,
+  type Schedule,
+  type Stops,
+} from '../discovery/link.ts';
 import { type ErrorCode, isNatwardError, NatwardError } from '../errors.ts';
 import { ANY_IPV4, ANY_IPV6, family, type IpAddress, kindOf } from '../net/address.ts';
 import { formatEndpoint, type RemotePeer } from '../net/endpoint.ts';
 import { PROTOCOL_NUMBER } from '../net/protocol.ts';
+import { randomOf } from '../system/random.ts';
 import type { System } from '../system/system.ts';
 import {
   encodePcpRequest,
@@ -63,6 +71,7 @@ export class PcpMapper implements PortMapper {
       request.lifetimeSeconds,
       `${request.protocol.toUpperCase()} ${request.suggestedExternalPort || request.internalPort}`,
       { signal, enough },
+      request.pace === 'background' ? pcpBackgroundSchedule(() => randomOf(this.#system)) : GRANT_SCHEDULE,
     );
     const { externalAddress, externalPort } = answer.map;
     return {
@@ -137,7 +146,13 @@ export class PcpMapper implements PortMapper {
     return internalClient === this.#link.localAddress ? {} : { thirdParty: internalClient };
   }
 
-  #request(map: PcpMap, lifetimeSeconds: number, what: string, stops: Stops): Promise<MapAnswer> {
+  #request(
+    map: PcpMap,
+    lifetimeSeconds: number,
+    what: string,
+    stops: Stops,
+    schedule: Schedule = GRANT_SCHEDULE,
+  ): Promise<MapAnswer> {
     const clientAddress = this.#link.localAddress;
     const packet = encodePcpRequest({ opcode: 'map', lifetimeSeconds, clientAddress, map });
     const accept = (message: LinkMessage): MapAnswer | undefined => {
@@ -147,7 +162,7 @@ export class PcpMapper implements PortMapper {
         return undefined;
       return message;
     };
-    return this.#link.request(packet, accept, GRANT_SCHEDULE, stops);
+    return this.#link.request(packet, accept, schedule, stops);
   }
 
   #refusal(result: number, what: string, map: PcpMap): NatwardError {

@@ -23,6 +23,12 @@ import { PcpMapper } from './pcp.ts';
  * then gone unanswered. UPnP gateways are slow.
  */
 const HEDGE_MS: Readonly<Record<MappingProtocol, number>> = { pcp: 1000, natpmp: 1000, upnp: 2000 };
+/** The same where nobody waits: all that the slower schedules of the RFCs need (link.ts). */
+const BACKGROUND_HEDGE_MS: Readonly<Record<MappingProtocol, number>> = {
+  pcp: 50_000,
+  natpmp: 130_000,
+  upnp: 10_000,
+};
 /** How long a late grant is waited for: the last retransmission and its answer; all the time that an HTTP request has. */
 const LATE_MS: Readonly<Record<MappingProtocol, number>> = { pcp: 2000, natpmp: 2000, upnp: 5000 };
 
@@ -116,7 +122,7 @@ export class Race {
       } else if (running.size === 0) {
         throw mostTelling(refusals);
       }
-      const patienceMs = mapper === undefined ? undefined : this.#patienceMs(mapper);
+      const patienceMs = mapper === undefined ? undefined : this.#patienceMs(mapper, request);
       const settled = await this.#firstSettled(running, patienceMs, signal);
       if (settled === undefined) continue;
       running.delete(settled.attempt);
@@ -179,7 +185,8 @@ export class Race {
     }
   }
 
-  #patienceMs(mapper: PortMapper): number {
+  #patienceMs(mapper: PortMapper, { pace }: MappingRequest): number {
+    if (pace === 'background') return BACKGROUND_HEDGE_MS[mapper.protocol];
     return Math.max(HEDGE_MS[mapper.protocol], 4 * (this.#lastMs.get(mapper) ?? 0));
   }
 

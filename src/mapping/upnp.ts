@@ -44,6 +44,7 @@ export class UpnpMapper implements PortMapper {
   readonly #version: number;
   readonly #localAddress: IpAddress;
   readonly #pinholes: PinholeService | undefined;
+  /** As last asked: the same for each of many mappings. */
   #externalAddress: Promise<IpAddress | undefined> | undefined;
 
   constructor(offer: UpnpOffer, system: System) {
@@ -176,7 +177,7 @@ export class UpnpMapper implements PortMapper {
     if (mapping.pinholeId !== undefined) return mapping; // Its number is the proof.
     const [entry, externalAddress] = await Promise.all([
       this.#readBack(mapping, signal),
-      this.externalAddress(signal),
+      (this.#externalAddress ??= this.#askExternalAddress(signal)),
     ]);
     const known = { ...mapping, externalAddress };
     if (entry === UNKNOWN) return known;
@@ -284,7 +285,7 @@ export class UpnpMapper implements PortMapper {
   }
 
   externalAddress(signal?: AbortSignal): Promise<IpAddress | undefined> {
-    this.#externalAddress ??= this.#askExternalAddress(signal);
+    this.#externalAddress = this.#askExternalAddress(signal);
     return this.#externalAddress;
   }
 

@@ -5,6 +5,8 @@ import { NatwardError } from '../errors.ts';
 export interface Clock {
   /** Milliseconds since 1970, as the host's clock says. */
   now(): number;
+  /** Milliseconds since some moment: nobody sets it, and it stands still while the machine sleeps. */
+  steady(): number;
   /** Resolves after `delayMs`; rejects with ABORTED when `signal` fires first. */
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
@@ -20,6 +22,7 @@ export function aborted(signal: AbortSignal): NatwardError {
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  steady: () => performance.now(),
   async sleep(delayMs, signal) {
     for (let leftMs = delayMs; leftMs > 0 || leftMs === delayMs; leftMs -= LONGEST_TIMER_MS) {
       await timer(Math.min(Math.max(leftMs, 0), LONGEST_TIMER_MS), signal);

@@ -20,3 +20,14 @@ function fillFromDevice(bytes: Uint8Array): boolean {
     if (device !== undefined) closeSync(device);
   }
 }
+
+/** A number from 0 to 1 that nobody can guess. */
+export function randomOf({
+  fillRandom,
+}: {
+  readonly fillRandom: (bytes: Uint8Array<ArrayBuffer>) => void;
+}): number {
+  const bytes = new Uint8Array(4);
+  fillRandom(bytes);
+  return new DataView(bytes.buffer).getUint32(0) / 2 ** 32;
+}

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Granted } from '../../src/agent/map.ts';
+import type { Granted } from '../../src/agent/port.ts';
 import type { GatewayReport, OwnMapping } from '../../src/agent/survey.ts';
 import {
   duration,

@@ -18,17 +18,30 @@ const FAR_QUIET_MS = 500;
 const STUCK_MS = 10_000;
 
 interface Timer {
-  readonly dueMs: number;
+  dueMs: number;
   readonly fire: () => void;
 }
 
 export class TestClock implements Clock {
   #nowMs = Date.UTC(2026, 0, 1);
+  /** How far the machine's sleep has taken `now` ahead of `steady`. */
+  #sleptMs = 0;
   readonly #timers = new Set<Timer>();
   #stirs = 0;
 
   now(): number {
     return this.#nowMs;
+  }
+
+  steady(): number {
+    return this.#nowMs - this.#sleptMs;
+  }
+
+  /** The machine sleeps: time goes by, and no timer sees it. A negative time is a clock that is set back. */
+  sleepThrough(ms: number): void {
+    this.#nowMs += ms;
+    this.#sleptMs += ms;
+    for (const timer of this.#timers) timer.dueMs += ms;
   }
 
   /** How many timers wait. */

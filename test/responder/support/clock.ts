@@ -11,6 +11,10 @@ export class StillClock implements Clock {
     return this.#nowMs;
   }
 
+  steady(): number {
+    return this.#nowMs;
+  }
+
   sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) {
