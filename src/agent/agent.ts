@@ -3,9 +3,11 @@
  * gateways, opens a session with each, and remembers what came of it.
  */
 
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Offer } from '../discovery/gateway.ts';
-import { chooseGateways } from '../discovery/route.ts';
-import { isNatwardError, NatwardError } from '../errors.ts';
+import { chooseGateways, noRoute } from '../discovery/route.ts';
+import { isNatwardError, type NatwardError } from '../errors.ts';
 import { type Family, family, type IpAddress } from '../net/address.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 import type { System } from '../system/system.ts';
@@ -13,7 +15,7 @@ import { Asking, type AskOptions } from './asking.ts';
 import { type MapAsk, type MapFailure, type MapReport, mapAll } from './map.ts';
 import { type Granted, type MapOptions, Nonces } from './port.ts';
 import { KnownDevices, rememberGateways, Session } from './session.ts';
-import { type RememberedMapping, type State, Store } from './store.ts';
+import { placeOf, type RememberedMapping, type State, Store, toRemembered } from './store.ts';
 import {
   externalAddressOf,
   type GatewayReport,
@@ -48,10 +50,12 @@ export class Agent implements AsyncDisposable {
   readonly #devices = new KnownDevices();
   readonly #system: System;
   readonly #store: Store;
+  readonly #directory: string;
 
   /** `directory` is where the agent remembers; it need not exist yet. */
   constructor(system: System, directory: string) {
     this.#system = system;
+    this.#directory = directory;
     this.#store = new Store(directory, system.clock);
   }
 
@@ -79,7 +83,7 @@ export class Agent implements AsyncDisposable {
     // While the probes are under way, what the first request takes is made ready.
     await asking.asked;
     const nonces = new Nonces(this.#system);
-    const { mappings: remembered } = this.#store.read();
+    const remembered = [...this.#store.read().mappings, ...(await this.#kept())];
     const session = await asking.firstAnswering();
     const report = await mapAll(asks, options, {
       nonces,
@@ -147,6 +151,7 @@ export class Agent implements AsyncDisposable {
     const report = await unmapAll(asks, {
       session,
       remembered: this.#store.read().mappings.filter(({ gateway }) => gateway === session.gateway.address),
+      kept: await this.#kept(),
       others: options.others,
       signal: asking.signal,
       onProgress: (done, total) => {
@@ -173,7 +178,7 @@ export class Agent implements AsyncDisposable {
   async list(options: AskOptions): Promise<readonly OwnMapping[]> {
     await using asking = await this.#ask(undefined, options);
     const session = await asking.firstAnswering();
-    const { mappings: remembered } = this.#store.read();
+    const remembered = [...this.#store.read().mappings, ...(await this.#kept())];
     const rows = await listMappings(session, remembered, this.#system.clock, asking.signal);
     session.stopAsking();
     this.#save(rememberGateways(this.#store, [session]));
@@ -223,15 +228,20 @@ export class Agent implements AsyncDisposable {
     return await externalAddressOf(session, this.#system.clock, asking.signal);
   }
 
+  /** What the agent in the background holds, where one remembers in the same place. */
+  async #kept(): Promise<readonly RememberedMapping[]> {
+    if (!existsSync(join(this.#directory, 'ledger.json'))) return [];
+    const { readHoldings } = await import('./ledger.ts');
+    return readHoldings(this.#directory).map(({ mapping }) => mapping);
+  }
+
   /** Begins to ask the gateways of one family; undefined: IPv4 where there is a way out, else IPv6. */
   async #ask(of: Family | undefined, options: AskOptions, onOffer?: (offer: Offer) => void): Promise<Asking> {
     const gateways = chooseGateways(await this.#system.network(), options);
     const wanted = of ?? (gateways.some((gateway) => gateway.family === 4) ? 4 : 6);
     const asked = gateways.filter((gateway) => gateway.family === wanted);
     if (asked.length === 0) {
-      throw new NatwardError('NO_ROUTE', `this machine has no default route for IPv${wanted}`, {
-        advice: 'Name the gateway: --gateway ADDR.',
-      });
+      throw noRoute(wanted);
     }
     const protocols = new Set<MappingProtocol>(options.via === undefined ? MAPPING_PROTOCOLS : [options.via]);
     return new Asking(this.#system, options, (signal) =>
@@ -278,33 +288,4 @@ async function eachFamily<Report>(
     }
   }
   return reports;
-}
-
-function toRemembered(mapping: Granted): RememberedMapping {
-  const { gateway, via, protocol, internalClient, internalPort, externalPort, requestedExternalPort } =
-    mapping;
-  const { lifetimeSeconds, description } = mapping;
-  return {
-    gateway,
-    via,
-    protocol,
-    internalClient,
-    internalPort,
-    externalPort,
-    externalAddress: mapping.externalAddress ?? null,
-    requestedExternalPort,
-    lifetimeSeconds,
-    expiresAtMs: mapping.expiresAtMs ?? null,
-    description,
-    nonce: mapping.nonce === undefined ? null : Buffer.from(mapping.nonce).toString('hex'),
-    pinholeId: mapping.pinholeId ?? null,
-    remotePeer: mapping.remotePeer,
-  };
-}
-
-/** A mapping made anew under another address of this host replaces the old one. */
-function placeOf(
-  one: Pick<RememberedMapping, 'gateway' | 'protocol' | 'externalPort' | 'internalPort'>,
-): string {
-  return `${one.gateway} ${one.protocol} ${one.externalPort} ${one.internalPort}`;
 }

@@ -23,6 +23,8 @@ import { type IpAddress, parseAddress } from '../net/address.ts';
 import type { RemotePeer } from '../net/endpoint.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
+import { loadConf } from './conf-file.ts';
+import type { Granted } from './port.ts';
 
 export interface RememberedMapping {
   readonly gateway: IpAddress;
@@ -42,6 +44,8 @@ export interface RememberedMapping {
   readonly nonce: string | null;
   readonly pinholeId: number | null;
   readonly remotePeer?: RemotePeer | undefined;
+  /** See Mapping. */
+  readonly arrivesOnPort?: number | undefined;
 }
 
 export interface KnownGateway {
@@ -63,7 +67,7 @@ const address = v.pipe(
 );
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
 
-const mappingSchema: v.GenericSchema<unknown, RememberedMapping> = v.object({
+export const mappingSchema: v.GenericSchema<unknown, RememberedMapping> = v.object({
   gateway: address,
   via: v.picklist(['pcp', 'natpmp', 'upnp']),
   protocol: v.picklist(['tcp', 'udp']),
@@ -84,6 +88,7 @@ const mappingSchema: v.GenericSchema<unknown, RememberedMapping> = v.object({
       port,
     }),
   ),
+  arrivesOnPort: v.optional(port),
 });
 
 const stateSchema: v.GenericSchema<unknown, State> = v.object({
@@ -101,6 +106,37 @@ const stateSchema: v.GenericSchema<unknown, State> = v.object({
     v.maxLength(64),
   ),
 });
+
+/** As it is remembered. */
+export function toRemembered(mapping: Granted): RememberedMapping {
+  const { gateway, via, protocol, internalClient, internalPort, externalPort, requestedExternalPort } =
+    mapping;
+  const { lifetimeSeconds, description } = mapping;
+  return {
+    gateway,
+    via,
+    protocol,
+    internalClient,
+    internalPort,
+    externalPort,
+    externalAddress: mapping.externalAddress ?? null,
+    requestedExternalPort,
+    lifetimeSeconds,
+    expiresAtMs: mapping.expiresAtMs ?? null,
+    description,
+    nonce: mapping.nonce === undefined ? null : Buffer.from(mapping.nonce).toString('hex'),
+    pinholeId: mapping.pinholeId ?? null,
+    remotePeer: mapping.remotePeer,
+    ...(mapping.arrivesOnPort === undefined ? {} : { arrivesOnPort: mapping.arrivesOnPort }),
+  };
+}
+
+/** A mapping made anew under another address of this host replaces the old one. */
+export function placeOf(
+  one: Pick<RememberedMapping, 'gateway' | 'protocol' | 'externalPort' | 'internalPort'>,
+): string {
+  return `${one.gateway} ${one.protocol} ${one.externalPort} ${one.internalPort}`;
+}
 
 const EMPTY: State = { version: 1, mappings: [], gateways: [] };
 const NAME = 'state';
@@ -176,7 +212,7 @@ export class Store {
       // Whoever has asked for the change gets his answer before conf, which takes its time, is loaded.
       await new Promise((resolve) => setImmediate(resolve));
       mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-      const { default: Conf } = await import('conf');
+      const Conf = await loadConf();
       while (this.#unwritten.length > 0) {
         const unlock = await this.#lock();
         try {
@@ -218,7 +254,7 @@ export class Store {
 }
 
 /** What was set aside before stays: `state.json.broken`, then `state.json.broken-2` and so on. */
-function freeName(path: string): string {
+export function freeName(path: string): string {
   let name = path;
   for (let count = 2; existsSync(name); count++) name = `${path}-${count}`;
   return name;

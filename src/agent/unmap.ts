@@ -29,6 +29,8 @@ export interface UnmapReport {
 export interface UnmapContext {
   readonly session: Session;
   readonly remembered: readonly RememberedMapping[];
+  /** What the agent in the background holds: it would make it again. */
+  readonly kept: readonly RememberedMapping[];
   readonly others: 'refuse' | 'force';
   readonly signal: AbortSignal;
   readonly onProgress: (done: number, total: number) => void;
@@ -59,6 +61,7 @@ export async function unmapAll(asks: readonly MapAsk[], context: UnmapContext): 
   const worker = async () => {
     for (const [at, target] of next) {
       try {
+        if (context.others === 'refuse') refuseKept(target, context.kept);
         const held = own[at] ?? [];
         const found = held.length > 0 ? await releaseOwn(held, context) : await releaseOther(target, context);
         released.push(...found);
@@ -73,6 +76,16 @@ export async function unmapAll(asks: readonly MapAsk[], context: UnmapContext): 
   const window = own.flat().some(({ via }) => via === 'natpmp') ? 1 : 4;
   await Promise.all(Array.from({ length: Math.min(window, targets.length) }, worker));
   return { released, failures };
+}
+
+function refuseKept(target: Target, kept: readonly RememberedMapping[]): void {
+  const one = kept.find((candidate) => matches(candidate, target));
+  if (one === undefined) return;
+  throw new NatwardError(
+    'NOT_OWN',
+    `${one.protocol.toUpperCase()} ${one.externalPort} on ${one.gateway} is kept by the agent that runs here`,
+    { advice: 'natward status shows it by its id; natward drop ID ends and releases it.' },
+  );
 }
 
 function eachTarget(ask: MapAsk): Target[] {
@@ -114,9 +127,9 @@ function wasAskedAs(one: RememberedMapping, { protocol, externalPort, internalPo
  * By the protocol that made it, and where that one refuses or is silent, by the others: a gateway with one
  * table may have forgotten whose a mapping is (miniupnpd, when a second protocol refreshed it).
  */
-async function releaseOwn(
+export async function releaseOwn(
   held: readonly RememberedMapping[],
-  { session, signal }: UnmapContext,
+  { session, signal }: Pick<UnmapContext, 'session' | 'signal'>,
 ): Promise<Released[]> {
   const released: Released[] = [];
   for (const one of held) {

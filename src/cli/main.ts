@@ -47,7 +47,7 @@ function report(error: unknown, signal: AbortSignal): number {
 
 function program(signal: AbortSignal): Command {
   const natward = new Command('natward')
-    .description('Finds the gateway, maps ports over PCP, NAT-PMP and UPnP IGD, and shows what is mapped.')
+    .description('Finds the gateway, maps ports over PCP, NAT-PMP and UPnP IGD, and keeps them open.')
     .version(NATWARD_VERSION)
     .exitOverride()
     .configureOutput({
@@ -59,11 +59,7 @@ function program(signal: AbortSignal): Command {
     .summary('map ports and exit')
     .description(`Asks the gateway for mappings and prints what was granted.\n\nSPEC is ${SPEC}.`)
     .argument('<spec...>', 'what to map')
-    .addOption(
-      new Option('--lifetime <duration>', 'how long the gateway is to keep it: 90s, 30m, 2h, 7d')
-        .argParser(parseLifetime)
-        .default(parseLifetime(DEFAULT_LIFETIME), DEFAULT_LIFETIME),
-    )
+    .addOption(lifetimeOption())
     .option('--description <text>', 'what the gateway shows for it', parseDescription)
     .option('--exact', 'this external port or none')
     .action(async (specs, flags) => (await import('./commands/map.ts')).run(specs, flags, signal));
@@ -87,6 +83,50 @@ function program(signal: AbortSignal): Command {
     .description('Prints the external address and nothing else.')
     .action(async (flags) => (await import('./commands/address.ts')).run(flags, signal));
 
+  asking(natward.command('keep'))
+    .summary('keep ports open')
+    .description(
+      `Keeps ports open: hands them to the running agent; without one, keeps them in this terminal until Ctrl-C and then releases them.\n\nSPEC is ${SPEC}.`,
+    )
+    .argument('<spec...>', 'what to keep open')
+    .addOption(lifetimeOption())
+    .option('--description <text>', 'what the gateway shows for it', parseDescription)
+    .option('--exact', 'this external port or none')
+    .option('-4, --ipv4', 'the IPv4 mapping alone')
+    .option('-6, --ipv6', 'the IPv6 pinhole alone')
+    .option('--run <program>', 'run it when something happens to the lease', gather)
+    .option('--shell <line>', 'the same, by the shell', gather)
+    .option('--webhook <url>', 'POST what happens there', gather)
+    .option('--sync <client=url>', 'tell qbittorrent, transmission or deluge the port', gather)
+    .option('--dyndns <hostname=url>', 'tell a name service the address', gather)
+    .action(async (specs, flags) =>
+      (await import('./commands/keep.ts')).run(NATWARD_VERSION, specs, flags, signal),
+    );
+
+  natward
+    .command('drop')
+    .summary('stop keeping, and release')
+    .description('Has the running agent stop keeping a SPEC, or what natward status shows by an ID.')
+    .argument('<spec|id...>', 'what to drop')
+    .option('--json', 'print one JSON document')
+    .action(async (texts, flags) => (await import('./commands/drop.ts')).run(texts, flags, signal));
+
+  natward
+    .command('status')
+    .description('Shows what the running agent keeps, and how it stands.')
+    .option('--watch', 'stay, and show what happens')
+    .option('--json', 'print one JSON document; with --watch one a line')
+    .action(async (flags) => (await import('./commands/status.ts')).run(flags, signal));
+
+  natward
+    .command('agent')
+    .description('Keeps leases in the background, until it is told to end. Ctrl-C or SIGTERM releases them.')
+    .addOption(
+      new Option('--on-exit <what>', 'what the end does with the mappings').choices(['release', 'keep']),
+    )
+    .option('--json', 'print what happens as one JSON document a line')
+    .action(async (flags) => (await import('./commands/agent.ts')).run(NATWARD_VERSION, flags, signal));
+
   natward
     .command('demo')
     .description('Runs the whole road on loopback against an embedded gateway: no router and no root needed.')
@@ -94,6 +134,17 @@ function program(signal: AbortSignal): Command {
     .action(async (flags) => (await import('./commands/demo.ts')).run(flags, signal));
 
   return natward;
+}
+
+function lifetimeOption(): Option {
+  return new Option('--lifetime <duration>', 'how long the gateway is to keep it: 90s, 30m, 2h, 7d')
+    .argParser(parseLifetime)
+    .default(parseLifetime(DEFAULT_LIFETIME), DEFAULT_LIFETIME);
+}
+
+/** For an option that may be given several times. */
+function gather(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text];
 }
 
 function asking(command: Command): Command {

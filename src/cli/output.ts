@@ -42,6 +42,11 @@ export function printJson(document: unknown): void {
   write(`${JSON.stringify(document, null, 2)}\n`);
 }
 
+/** One document of several: JSON lines. */
+export function printJsonLine(document: unknown): void {
+  write(`${JSON.stringify(document)}\n`);
+}
+
 export function printError(error: NatwardError): void {
   const message = error.message.replace(/[.:\s]+$/, '');
   const advice = error.advice === undefined ? '' : ` ${error.advice}`;

@@ -1,7 +1,10 @@
-/** An agent inside the caller's own process: what a one-shot command runs on. */
+/** What works inside the caller's own process: the agent of a one-shot command, and the keeper of a terminal. */
 
 import { Agent } from '../agent/agent.ts';
+import type { LeaseKeeping } from '../agent/keeping.ts';
+import type { NatwardError } from '../errors.ts';
 import { realSystem, type System } from '../system/system.ts';
+import { stateDirectory } from './place.ts';
 
 /**
  * Starts one that remembers under NATWARD_HOME or, where that is not set, under the platform's own place.
@@ -11,9 +14,41 @@ export async function localAgent(system: System = realSystem): Promise<Agent> {
   return new Agent(system, await stateDirectory());
 }
 
-async function stateDirectory(): Promise<string> {
-  const home = process.env['NATWARD_HOME'];
-  if (home !== undefined && home !== '') return home;
-  const { default: envPaths } = await import('env-paths');
-  return envPaths('natward', { suffix: '' }).data;
+export interface ForegroundKeeper extends LeaseKeeping {
+  /** Gives everything back, for at most so long, and resolves with what could not be. */
+  close(limitMs: number): Promise<readonly NatwardError[]>;
+}
+
+/** Starts a keeper that runs until it is closed and keeps nothing afterwards. */
+export async function foregroundKeeper(
+  version: string,
+  system: System = realSystem,
+): Promise<ForegroundKeeper> {
+  // One-shot commands, which start in milliseconds, have no use for these.
+  const [{ Keeper }, { ForegroundMemory }, { Store }, { runHooks }] = await Promise.all([
+    import('../agent/keeper.ts'),
+    import('../agent/foreground-memory.ts'),
+    import('../agent/store.ts'),
+    import('./hooked.ts'),
+  ]);
+  const store = new Store(await stateDirectory(), system.clock);
+  const keeper = new Keeper(system, { memory: new ForegroundMemory(store), store });
+  const hooks = runHooks(system, keeper, version, () => []);
+  keeper.configure([]);
+  return {
+    keep: (requests, options) => keeper.keep(requests, options),
+    drop: (selectors, options) => keeper.drop(selectors, options),
+    status: () => keeper.status(),
+    events: (signal, since) => keeper.events(signal, since),
+    async close(limitMs) {
+      const limit = new AbortController();
+      const timer = setTimeout(() => limit.abort(), limitMs);
+      try {
+        return await keeper.close('release', limit.signal);
+      } finally {
+        clearTimeout(timer);
+        await hooks[Symbol.asyncDispose]();
+      }
+    },
+  };
 }

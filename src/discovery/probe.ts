@@ -10,10 +10,15 @@ import { kindOf } from '../net/address.ts';
 import { encodeNatpmpRequest, NATPMP_RESULT } from '../wire/natpmp.ts';
 import { encodePcpRequest, PCP_RESULT } from '../wire/pcp.ts';
 import type { Gateway, NatpmpOffer, PcpOffer } from './gateway.ts';
-import { type GatewayLink, PROBE_SCHEDULE, type LinkMessage } from './link.ts';
+import { type GatewayLink, type LinkMessage, PROBE_SCHEDULE, type Schedule } from './link.ts';
 
 /** Rejects with UNSUPPORTED, TIMEOUT, UNREACHABLE or ABORTED. */
-export function probePcp(gateway: Gateway, link: GatewayLink, signal: AbortSignal): Promise<PcpOffer> {
+export function probePcp(
+  gateway: Gateway,
+  link: GatewayLink,
+  signal: AbortSignal,
+  schedule: Schedule = PROBE_SCHEDULE,
+): Promise<PcpOffer> {
   const packet = encodePcpRequest({
     opcode: 'announce',
     lifetimeSeconds: 0,
@@ -28,11 +33,16 @@ export function probePcp(gateway: Gateway, link: GatewayLink, signal: AbortSigna
     // Any other result comes from a server that understood: it may refuse ANNOUNCE and grant MAP.
     return { protocol: 'pcp', gateway, link, epochSeconds: message.epochSeconds };
   };
-  return link.request(packet, accept, PROBE_SCHEDULE, { signal });
+  return link.request(packet, accept, schedule, { signal });
 }
 
 /** Rejects with UNSUPPORTED, TIMEOUT, UNREACHABLE or ABORTED. NAT-PMP is IPv4 only. */
-export function probeNatpmp(gateway: Gateway, link: GatewayLink, signal: AbortSignal): Promise<NatpmpOffer> {
+export function probeNatpmp(
+  gateway: Gateway,
+  link: GatewayLink,
+  signal: AbortSignal,
+  schedule: Schedule = PROBE_SCHEDULE,
+): Promise<NatpmpOffer> {
   const accept = (message: LinkMessage): NatpmpOffer | undefined => {
     if (message.version === 2) {
       if (message.result === PCP_RESULT.UNSUPP_VERSION) throw unsupported(gateway, 'NAT-PMP');
@@ -50,7 +60,7 @@ export function probeNatpmp(gateway: Gateway, link: GatewayLink, signal: AbortSi
       externalAddress: known ? message.externalAddress : undefined,
     };
   };
-  return link.request(encodeNatpmpRequest({ opcode: 'address' }), accept, PROBE_SCHEDULE, { signal });
+  return link.request(encodeNatpmpRequest({ opcode: 'address' }), accept, schedule, { signal });
 }
 
 function unsupported(gateway: Gateway, protocol: string): NatwardError {

@@ -57,6 +57,13 @@ export function chooseGateways(network: NetworkState, choice: GatewayChoice): re
   return unique(found);
 }
 
+/** What to say where there is no way out for a family. */
+export function noRoute(family: Family): NatwardError {
+  return new NatwardError('NO_ROUTE', `this machine has no default route for IPv${family}`, {
+    advice: 'Name the gateway: --gateway ADDR.',
+  });
+}
+
 function usableAddresses(network: NetworkState, name: string | undefined): readonly InterfaceAddress[] {
   if (name === undefined) return network.addresses;
   const own = network.addresses.filter((address) => address.interface === name);

@@ -108,6 +108,11 @@ export interface PortMapper {
   unmap(key: MappingKey, signal?: AbortSignal): Promise<void>;
   /** Undefined where the gateway does not tell, or tells an address that cannot be. */
   externalAddress(signal?: AbortSignal): Promise<IpAddress | undefined>;
+  /**
+   * Looks whether a mapping of IPv4 is there and leads where it should. Undefined where the protocol has no way to
+   * look. Throws as `map` does.
+   */
+  readonly holds: ((key: MappingKey, signal?: AbortSignal) => Promise<boolean>) | undefined;
   /** The whole table. Undefined where the protocol has no way to ask. */
   readonly list: ((signal?: AbortSignal) => Promise<readonly ListedMapping[]>) | undefined;
 }

@@ -29,6 +29,7 @@ export class NatpmpMapper implements PortMapper {
   readonly gateway: IpAddress;
   /** RFC 6886, section 3.1: one request after the other. */
   readonly window = 1;
+  readonly holds = undefined;
   readonly list = undefined;
   readonly #link: GatewayLink;
   readonly #clock: Clock;

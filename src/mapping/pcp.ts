@@ -43,6 +43,7 @@ export class PcpMapper implements PortMapper {
   readonly gateway: IpAddress;
   /** Enough to keep a gateway busy that works on one request at a time, as all known ones do. */
   readonly window = 4;
+  readonly holds = undefined;
   readonly list = undefined;
   readonly #link: GatewayLink;
   readonly #system: System;

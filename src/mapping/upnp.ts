@@ -302,6 +302,15 @@ export class UpnpMapper implements PortMapper {
     }
   }
 
+  readonly holds = async (key: MappingKey, signal?: AbortSignal): Promise<boolean> => {
+    try {
+      const entry = await this.#entry(key, signal);
+      return entry?.internalClient === key.internalClient && entry.internalPort === key.internalPort;
+    } catch (error) {
+      throw error instanceof UpnpFault ? this.#refusal(error, key, key.externalPort) : error;
+    }
+  };
+
   readonly list = (signal?: AbortSignal): Promise<readonly ListedMapping[]> =>
     listMappings((action, values) => this.#call(action, values, signal), this.#version);
 

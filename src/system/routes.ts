@@ -7,6 +7,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { NatwardError } from '../errors.ts';
+import type { ProgramResult } from './program.ts';
 import { type InterfaceAddress, interfaceAddresses } from './routes/addresses.ts';
 import { type DefaultRoute, defaultRoutes, type RouteEntry } from './routes/default.ts';
 import { IPV4_TABLE, IPV6_TABLE, parseIpv4Table, parseIpv6Table } from './routes/linux.ts';
@@ -136,37 +137,29 @@ function readStart(path: string, limit: number): string {
 
 async function runTool(command: string, args: readonly string[]): Promise<string> {
   // Loaded here, so that Linux, which needs no tool, does not pay for it.
-  const { execFile } = await import('node:child_process');
-  const limits = {
-    timeout: TOOL_TIME_LIMIT_MS,
-    killSignal: 'SIGKILL',
-    maxBuffer: TOOL_OUTPUT_LIMIT_BYTES,
-  } as const;
-  return await new Promise((resolve, reject) => {
-    const child = execFile(command, args, { ...limits, windowsHide: true }, (cause, stdout, stderr) => {
-      if (cause === null) {
-        resolve(stdout);
-        return;
-      }
-      const asked = `${command} ${args.join(' ')}`.slice(0, 100);
-      reject(
-        new NatwardError(
-          'FAILED',
-          `${asked} was asked for the routing table: ${whatCameBack(cause, stderr)}`,
-          {
-            advice: 'Run the same in a terminal: natward finds the default gateway with it.',
-            cause,
-          },
-        ),
-      );
-    });
-    child.stdin?.end(); // PowerShell may wait for its input
+  const { runProgram } = await import('./program.ts');
+  const result = await runProgram({
+    command: [command, ...args],
+    timeLimitMs: TOOL_TIME_LIMIT_MS,
+    keptBytes: TOOL_OUTPUT_LIMIT_BYTES,
+    floodBytes: TOOL_OUTPUT_LIMIT_BYTES,
+  }).catch((cause: unknown) => {
+    throw toolFailed('the routing table was asked for', messageOf(cause), cause);
   });
+  const failure = failureOf(result);
+  if (failure === undefined) return result.stdout;
+  const asked = `${command} ${args.join(' ')}`.slice(0, 100);
+  throw toolFailed(`${asked} was asked for the routing table`, failure);
 }
 
-function whatCameBack(error: Error & { code?: unknown; killed?: boolean }, stderr: string): string {
-  if (error.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') return 'more than 1 MiB came back';
-  if (error.killed === true) return `no answer in ${TOOL_TIME_LIMIT_MS / 1000} s`;
-  if (error.code === 'ENOENT') return 'there is no such program';
-  return stderr.trim().split('\n', 1)[0]?.slice(0, 200) || `it ended with ${String(error.code)}`;
+function toolFailed(asked: string, what: string, cause?: unknown): NatwardError {
+  const advice = 'Run the same in a terminal: natward finds the default gateway with it.';
+  return new NatwardError('FAILED', `${asked}: ${what}`, { advice, cause });
+}
+
+function failureOf({ exitCode, endedBy, cut, stderr }: ProgramResult): string | undefined {
+  if (cut === 'output') return 'more than 1 MiB came back';
+  if (cut === 'time') return `no answer in ${TOOL_TIME_LIMIT_MS / 1000} s`;
+  if (exitCode === 0) return undefined;
+  return stderr.trim().split('\n', 1)[0]?.slice(0, 200) || `it ended with ${exitCode ?? endedBy}`;
 }

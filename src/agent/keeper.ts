@@ -1,0 +1,556 @@
+/**
+ * Holds every lease until told otherwise. Knows what is wanted and what is held, has the difference worked out
+ * (reconcile.ts), lets the sites carry it out (site.ts), and remembers both (ledger.ts). One agenda and one timer
+ * serve all leases; the machine's network and its clock are looked at on the way.
+ */
+
+import { NatwardError } from '../errors.ts';
+import type { GatewayPorts } from '../discovery/gateway.ts';
+import { fired } from '../system/clock.ts';
+import type { System } from '../system/system.ts';
+import { Agenda } from './agenda.ts';
+import { type AgentEvent, EventLog } from './events.ts';
+import { CHECK_MS, type Line, type WatchChoice } from './gateway-watch.ts';
+import { intentOf } from './intent.ts';
+import type {
+  DropFailure,
+  DropOptions,
+  DropReport,
+  DropSelector,
+  KeeperStatus,
+  KeepOptions,
+  LeaseKeeping,
+} from './keeping.ts';
+import { CONFIG_OWNER, type Intent, type KeepRequest, type LeaseStatus } from './lease.ts';
+import { type Holding, LeaseRecord, type WantedLease } from './lease-record.ts';
+import type { Memory } from './ledger.ts';
+import { Nonces } from './port.ts';
+import { leasesOf, reconcile } from './reconcile.ts';
+import { isOf, Site } from './site.ts';
+import type { RememberedMapping, Store } from './store.ts';
+import { releaseOwn } from './unmap.ts';
+
+export interface KeeperOptions {
+  readonly memory: Memory;
+  /** Where gateways were found before. */
+  readonly store: Store;
+  /** Of the gateways; the standard ones where nothing is said. */
+  readonly ports?: GatewayPorts | undefined;
+  /** How often a gateway that announces nothing is asked whether all is as it was; 10,000 where nothing is said. */
+  readonly checkMs?: number | undefined;
+}
+
+/** A clock that goes on by this much while no timer does has slept, or was set. */
+const CLOCK_JUMP_MS = 5000;
+/** Requests to give back, at once to one gateway. */
+const RELEASE_WINDOW = 4;
+
+export class Keeper implements LeaseKeeping, AsyncDisposable {
+  readonly log: EventLog;
+  readonly #system: System;
+  readonly #memory: Memory;
+  readonly #store: Store;
+  readonly #ports: GatewayPorts | undefined;
+  readonly #checkMs: number;
+  readonly #nonces: Nonces;
+  readonly #intents = new Map<string, Intent>();
+  readonly #leases = new Map<string, LeaseRecord>();
+  readonly #siteOf = new Map<LeaseRecord, Site>();
+  readonly #sites = new Map<string, Site>();
+  readonly #agenda = new Agenda<LeaseRecord>();
+  /** Held for nobody: given back where and when its gateway answers. */
+  readonly #strays = new Set<Holding>();
+  readonly #warnings = new Map<string, NatwardError>();
+  readonly #over = new AbortController();
+  readonly #running: Promise<void>;
+  #wake = new AbortController();
+  #changes = new AbortController();
+
+  /** Takes up what the memory says. Throws what `memory.load` does. */
+  constructor(system: System, { memory, store, ports, checkMs = CHECK_MS }: KeeperOptions) {
+    this.#system = system;
+    this.#memory = memory;
+    this.#store = store;
+    this.#ports = ports;
+    this.#checkMs = checkMs;
+    this.#nonces = new Nonces(system);
+    this.log = new EventLog(() => system.clock.now());
+    const { intents, holdings } = memory.load();
+    for (const intent of intents) this.#intents.set(intent.id, intent);
+    for (const holding of holdings) this.#strays.add(holding);
+    this.#running = this.#run();
+  }
+
+  /**
+   * Begins, the first time, with what is remembered and what the configuration wants kept; later the configuration
+   * wants this of what it wanted before. Throws CONFLICT for what contradicts itself, and changes nothing.
+   */
+  configure(requests: readonly KeepRequest[]): void {
+    const fresh = requests.map((request) => intentOf(request, CONFIG_OWNER));
+    const others = [...this.#intents.values()].filter(({ owner }) => owner !== CONFIG_OWNER);
+    checkNoConflict(fresh, []);
+    for (const intent of this.#intents.values()) {
+      if (intent.owner === CONFIG_OWNER) this.#intents.delete(intent.id);
+    }
+    for (const intent of fresh) {
+      // Whoever asked for the same at a terminal before has it all the same.
+      for (const other of others)
+        if (conflictOf(intent, [other]) !== undefined) this.#intents.delete(other.id);
+      this.#put(intent);
+    }
+    this.#reconcile();
+  }
+
+  async keep(
+    requests: readonly KeepRequest[],
+    { owner, timeoutMs, signal }: KeepOptions,
+  ): Promise<readonly LeaseStatus[]> {
+    const intents = requests.map((request) => intentOf(request, owner));
+    const ids = new Set(intents.map(({ id }) => id));
+    checkNoConflict(
+      intents,
+      [...this.#intents.values()].filter(({ id }) => !ids.has(id)),
+    );
+    for (const intent of intents) this.#put(intent);
+    this.#reconcile();
+    const leases = intents.flatMap((intent) =>
+      [...leasesOf(intent)].flatMap(({ key }) => this.#leases.get(key) ?? []),
+    );
+    await this.#settled(leases, timeoutMs, signal);
+    return leases.filter(isShown).flatMap((lease) => lease.statuses);
+  }
+
+  /** What has not changed stays the same object: reconciling sees it by that. */
+  #put(intent: Intent): void {
+    const known = this.#intents.get(intent.id);
+    if (known === undefined || JSON.stringify(known) !== JSON.stringify(intent)) {
+      this.#intents.set(intent.id, intent);
+    }
+  }
+
+  async #settled(leases: readonly LeaseRecord[], timeoutMs: number, signal: AbortSignal): Promise<void> {
+    const cut = new AbortController();
+    const stop = () => cut.abort();
+    signal.addEventListener('abort', stop, { once: true });
+    const late = this.#system.clock.sleep(timeoutMs, cut.signal).then(stop, () => undefined);
+    try {
+      while (!cut.signal.aborted && !leases.every((lease) => lease.isSettled || lease.dropped)) {
+        const change = fired(this.#changes.signal);
+        await Promise.race([change, late]);
+      }
+    } finally {
+      stop();
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  async drop(selectors: readonly DropSelector[], { signal }: DropOptions): Promise<DropReport> {
+    const failures: DropFailure[] = [];
+    const ended = new Set<string>();
+    for (const selector of selectors) {
+      const found = [...this.#intents.values()].filter((intent) => isMeant(intent, selector));
+      const own = found.filter(({ owner }) => owner !== CONFIG_OWNER);
+      for (const { id } of own) ended.add(id);
+      if (own.length === 0) failures.push(dropFailure(selector, found));
+    }
+    const leases = [...this.#leases.values()].filter(({ intent }) => ended.has(intent.id));
+    for (const id of ended) this.#intents.delete(id);
+    const statuses = leases.filter(isShown).flatMap((lease) => lease.statuses);
+    const releasing = this.#reconcile();
+    const errors = await releasing(signal);
+    return {
+      released: statuses.map((status) => {
+        const error = errors.get(status.id);
+        return error === undefined ? status : { ...status, error: errorOf(error) };
+      }),
+      failures,
+    };
+  }
+
+  async status(): Promise<KeeperStatus> {
+    const trouble = this.#memory.trouble;
+    return {
+      gateways: [...this.#sites.values()].flatMap(({ watch }) => watch.status ?? []),
+      leases: [...this.#leases.values()].filter(isShown).flatMap((lease) => lease.statuses),
+      warnings: [...this.#warnings.values(), ...(trouble === undefined ? [] : [trouble])].map(
+        ({ message }) => message,
+      ),
+      lastEventId: this.log.lastId,
+    };
+  }
+
+  events(signal: AbortSignal, since?: number): AsyncIterable<AgentEvent> {
+    return this.log.follow(signal, since);
+  }
+
+  /** Tells what does not go well beside the leases: once as an event, and in the status until `settle` says better. */
+  warn(key: string, error: NatwardError | undefined): void {
+    if (error === undefined) {
+      this.#warnings.delete(key);
+      return;
+    }
+    this.#warnings.set(key, error);
+    this.log.emit({ type: 'warning', message: error.message, advice: error.advice ?? null });
+  }
+
+  intentOf(id: string): Intent | undefined {
+    return this.#intents.get(id);
+  }
+
+  get intents(): readonly Intent[] {
+    return [...this.#intents.values()];
+  }
+
+  /** Makes the leases true to the intents. Returns how to wait for what is given back, with what went wrong. */
+  #reconcile(): (signal: AbortSignal) => Promise<ReadonlyMap<string, NatwardError>> {
+    const kept = new Map([...this.#leases].map(([key, { intent }]) => [key, intent] as const));
+    const steps = reconcile(this.#intents.values(), { leases: kept, holdings: [...this.#strays] });
+    const ended: LeaseRecord[] = [];
+    const begun: LeaseRecord[] = [];
+    for (const step of steps) {
+      switch (step.kind) {
+        case 'begin':
+          for (const holding of step.holdings) this.#strays.delete(holding);
+          begun.push(this.#begin(step.wanted, step.holdings));
+          break;
+        case 'change':
+          this.#change(step.wanted);
+          break;
+        case 'end':
+          ended.push(this.#end(step.key));
+          break;
+        case 'release':
+          break; // It is a stray already: given back when its gateway answers, or now.
+      }
+    }
+    for (const lease of begun) this.#siteFor(lease).add(lease);
+    for (const { holdings } of ended) for (const holding of holdings) this.#strays.add(holding);
+    this.#save('soon');
+    return (signal) => this.#releaseEnded(ended, signal);
+  }
+
+  #begin(wanted: WantedLease, holdings: readonly Holding[]): LeaseRecord {
+    const lease = new LeaseRecord(wanted, holdings);
+    this.#leases.set(wanted.key, lease);
+    return lease;
+  }
+
+  #change({ key, intent }: WantedLease): void {
+    const lease = this.#leases.get(key) as LeaseRecord;
+    const { lifetimeSeconds, description, choice } = lease.intent;
+    const isSame =
+      lifetimeSeconds === intent.lifetimeSeconds &&
+      description === intent.description &&
+      choice === intent.choice;
+    lease.intent = intent;
+    if (isSame) return;
+    lease.line = undefined;
+    lease.retryAtMs = 0;
+    this.#siteOf.get(lease)?.review(lease);
+  }
+
+  #end(key: string): LeaseRecord {
+    const lease = this.#leases.get(key) as LeaseRecord;
+    this.#leases.delete(key);
+    this.#agenda.delete(lease);
+    lease.dropped = true;
+    this.#siteOf.get(lease)?.remove(lease);
+    return lease;
+  }
+
+  async #releaseEnded(
+    ended: readonly LeaseRecord[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, NatwardError>> {
+    const errors = new Map<string, NatwardError>();
+    const bySite = new Map<Site, LeaseRecord[]>();
+    for (const lease of ended) {
+      const site = this.#siteOf.get(lease) as Site;
+      this.#siteOf.delete(lease);
+      bySite.set(site, [...(bySite.get(site) ?? []), lease]);
+    }
+    const release = async (site: Site, lease: LeaseRecord) => {
+      await site.idle(lease);
+      for (const holding of lease.holdings) this.#strays.add(holding); // It may have been granted just now.
+      const error = await this.#release(site, lease.holdings, signal);
+      for (const status of lease.statuses) {
+        if (error !== undefined) errors.set(status.id, error);
+        if (!isShown(lease)) continue;
+        this.log.emit({ type: 'released', lease: status, reason: error?.message ?? null });
+      }
+    };
+    await Promise.all(
+      [...bySite].map(async ([site, leases]) => {
+        const next = leases.values();
+        const worker = async () => {
+          for (const lease of next) await release(site, lease);
+        };
+        await Promise.all(Array.from({ length: Math.min(RELEASE_WINDOW, leases.length) }, worker));
+        await this.#closeIdle(site);
+      }),
+    );
+    return errors;
+  }
+
+  /** Gives back what is held for nobody. Undefined where all of it is gone; what is not stays a stray. */
+  async #release(
+    site: Site,
+    holdings: readonly Holding[],
+    signal: AbortSignal,
+  ): Promise<NatwardError | undefined> {
+    const { line } = site.watch;
+    let error: NatwardError | undefined;
+    for (const holding of holdings) {
+      if (!this.#strays.has(holding)) continue; // Given back meanwhile.
+      if (line === undefined || !isOf(holding, line)) {
+        error ??= new NatwardError(
+          'UNREACHABLE',
+          `${holding.mapping.gateway} cannot be asked just now: the mapping ends by its lifetime`,
+        );
+        continue;
+      }
+      try {
+        await releaseOwn([holding.mapping], { session: line.session, signal });
+        this.#forget(holding);
+      } catch (cause) {
+        if (!(cause instanceof NatwardError)) throw cause;
+        error ??= cause;
+      }
+    }
+    return error;
+  }
+
+  #forget(holding: Holding): void {
+    this.#strays.delete(holding);
+    this.#save('soon');
+  }
+
+  async #closeIdle(site: Site): Promise<void> {
+    if (site.leases.size > 0) return;
+    for (const [key, one] of this.#sites) if (one === site) this.#sites.delete(key);
+    await site[Symbol.asyncDispose]();
+  }
+
+  #siteFor(lease: LeaseRecord): Site {
+    const { intent, family } = lease;
+    const choice: WatchChoice = {
+      family,
+      via: intent.via,
+      ...(intent.gateway !== undefined && { gateway: intent.gateway }),
+      ...(intent.interface !== undefined && { interface: intent.interface }),
+      ...(this.#ports !== undefined && { ports: this.#ports }),
+    };
+    const key = JSON.stringify([family, intent.via, intent.gateway, intent.interface]);
+    let site = this.#sites.get(key);
+    if (site === undefined) {
+      site = new Site(
+        {
+          system: this.#system,
+          store: this.#store,
+          log: this.log,
+          nonces: this.#nonces,
+          checkMs: this.#checkMs,
+          due: (due, atMs) => this.#agenda.set(due, atMs),
+          changed: (_lease, when) => this.#changed(when),
+          stray: (holdings) => this.#stray(holdings),
+          up: (up, line) => void this.#giveBack(up, line),
+          warn: (error) => this.warn(error.message, error),
+        },
+        choice,
+      );
+      this.#sites.set(key, site);
+      this.#wake.abort(); // It waits to hear what the network is.
+    }
+    this.#siteOf.set(lease, site);
+    return site;
+  }
+
+  #changed(when: 'soon' | 'later'): void {
+    this.#changes.abort();
+    this.#changes = new AbortController();
+    this.#save(when);
+  }
+
+  #save(when: 'soon' | 'later'): void {
+    this.#memory.save(
+      () => ({
+        intents: [...this.#intents.values()].filter(({ owner }) => owner !== CONFIG_OWNER),
+        holdings: [...[...this.#leases.values()].flatMap(({ holdings }) => holdings), ...this.#strays],
+      }),
+      when,
+    );
+  }
+
+  #stray(holdings: readonly Holding[]): void {
+    for (const holding of holdings) this.#strays.add(holding);
+    for (const site of this.#sites.values()) {
+      if (site.watch.line !== undefined) void this.#giveBack(site, site.watch.line);
+    }
+  }
+
+  /** What is held at this gateway for nobody; what a lease has taken the place of is no longer there. */
+  async #giveBack(site: Site, line: Line): Promise<void> {
+    const nowMs = this.#system.clock.now();
+    const mine = [...this.#strays].filter((holding) => isOf(holding, line));
+    if (mine.length === 0) return;
+    const taken = new Set<string>();
+    for (const { holdings } of this.#leases.values()) {
+      for (const { mapping } of holdings) for (const place of placesOf(mapping)) taken.add(place);
+    }
+    for (const stray of mine) {
+      const { mapping } = stray;
+      const isOver = mapping.expiresAtMs !== null && mapping.expiresAtMs < nowMs;
+      if (isOver || placesOf(mapping).some((place) => taken.has(place))) this.#forget(stray);
+      else await this.#release(site, [stray], line.signal);
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { clock } = this.#system;
+    let [lastMs, lastSteadyMs] = [clock.now(), clock.steady()];
+    while (!this.#over.signal.aborted) {
+      const driftMs = clock.now() - lastMs - (clock.steady() - lastSteadyMs);
+      [lastMs, lastSteadyMs] = [clock.now(), clock.steady()];
+      if (driftMs > CLOCK_JUMP_MS) for (const { watch } of this.#sites.values()) watch.restart();
+      if (driftMs < -CLOCK_JUMP_MS) this.#setBack(driftMs);
+      await this.#lookAtNetwork();
+      for (const lease of this.#agenda.takeDue(clock.now())) this.#siteOf.get(lease)?.review(lease);
+      const untilNextMs = (this.#agenda.nextMs ?? Number.POSITIVE_INFINITY) - clock.now();
+      await this.#sleep(Math.max(0, Math.min(untilNextMs, this.#system.networkLookMs)));
+    }
+  }
+
+  async #sleep(delayMs: number): Promise<void> {
+    const wake = AbortSignal.any([this.#wake.signal, this.#over.signal]);
+    await this.#system.clock.sleep(delayMs, wake).catch(() => undefined);
+    if (this.#wake.signal.aborted) this.#wake = new AbortController();
+  }
+
+  /** The host's clock was set back: leases end when they would have ended. */
+  #setBack(byMs: number): void {
+    this.#agenda.shift(byMs);
+    for (const lease of this.#leases.values()) lease.shift(byMs);
+  }
+
+  async #lookAtNetwork(): Promise<void> {
+    try {
+      const network = await this.#system.network();
+      this.warn('network', undefined);
+      for (const { watch } of this.#sites.values()) watch.network(network);
+    } catch (error) {
+      if (!(error instanceof NatwardError)) throw error;
+      if (!this.#warnings.has('network')) this.warn('network', error);
+    }
+  }
+
+  /**
+   * Ends. `release`: gives back all that is held, as far as gateways answer before `signal` fires, and resolves with
+   * what went wrong; `keep`: leaves it to whoever runs next.
+   */
+  async close(mappings: 'release' | 'keep', signal: AbortSignal): Promise<readonly NatwardError[]> {
+    let errors: readonly NatwardError[] = [];
+    if (mappings === 'release' && !this.#over.signal.aborted) {
+      const leases = [...this.#leases.keys()].map((key) => this.#end(key));
+      for (const { holdings } of leases) for (const holding of holdings) this.#strays.add(holding);
+      const released = this.#releaseEnded(leases, signal).then((found) => [...found.values()]);
+      errors = (await Promise.race([released, fired(signal)])) ?? [lateError(this.#strays.size)];
+    }
+    this.#over.abort();
+    await this.#running;
+    await Promise.race([
+      Promise.all([...this.#sites.values()].map((site) => site[Symbol.asyncDispose]())),
+      fired(signal),
+    ]);
+    this.#save('soon');
+    await this.#memory.flush();
+    return errors;
+  }
+
+  /** Leaves what is held as it is. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close('keep', new AbortController().signal);
+  }
+}
+
+/** What nobody asked for by name is shown where it is to be had. */
+function isShown(lease: LeaseRecord): boolean {
+  return !lease.isOptional || lease.state === 'held' || lease.state === 'lost';
+}
+
+function lateError(count: number): NatwardError {
+  return new NatwardError(
+    'TIMEOUT',
+    `${count} mappings could not be released in time: they end by their lifetimes`,
+  );
+}
+
+/** By what a gateway knows a mapping: its external port, and but for UPnP its internal end. */
+function placesOf({
+  gateway,
+  protocol,
+  externalPort,
+  internalClient,
+  internalPort,
+  via,
+}: RememberedMapping): string[] {
+  const outside = `${gateway} ${protocol} ${externalPort}`;
+  return via === 'upnp' ? [outside] : [outside, `${gateway} ${protocol} ${internalClient} ${internalPort}`];
+}
+
+function checkNoConflict(intents: readonly Intent[], others: readonly Intent[]): void {
+  for (const [at, intent] of intents.entries()) {
+    const other = conflictOf(intent, [...others, ...intents.slice(0, at)]);
+    if (other === undefined) continue;
+    throw new NatwardError(
+      'CONFLICT',
+      `${intent.spec}: ${other.owner} has ${other.spec} kept already (${other.id}), with the same port on this host`,
+      { advice: `Stop that first: natward drop ${other.id}` },
+    );
+  }
+}
+
+/** PCP and NAT-PMP know a mapping by its internal end: one for each. */
+function conflictOf(intent: Intent, others: readonly Intent[]): Intent | undefined {
+  return others.find(
+    (other) =>
+      other.id !== intent.id &&
+      other.gateway === intent.gateway &&
+      other.interface === intent.interface &&
+      other.host === intent.host &&
+      (other.family ?? intent.family) === (intent.family ?? other.family) &&
+      other.protocols.some((protocol) => intent.protocols.includes(protocol)) &&
+      other.internal.first <= intent.internal.last &&
+      intent.internal.first <= other.internal.last,
+  );
+}
+
+function isMeant(intent: Intent, selector: DropSelector): boolean {
+  if (selector.kind === 'id') return intent.id === selector.id;
+  const { protocols, external, internal, host } = selector.ask;
+  return (
+    JSON.stringify([protocols, external, internal, host]) ===
+    JSON.stringify([intent.protocols, intent.external, intent.internal, intent.host])
+  );
+}
+
+function dropFailure(selector: DropSelector, configured: readonly Intent[]): DropFailure {
+  const [first] = configured;
+  if (first === undefined) {
+    return {
+      selector: selector.text,
+      code: 'NOT_FOUND',
+      message: `nothing is kept as ${selector.text}`,
+      advice: 'natward status shows what is.',
+    };
+  }
+  return {
+    selector: selector.text,
+    code: 'NOT_OWN',
+    message: `${first.spec} is kept by the configuration file`,
+    advice: 'Remove it there.',
+  };
+}
+
+function errorOf({ code, message, advice }: NatwardError): NonNullable<LeaseStatus['error']> {
+  return { code, message, advice: advice ?? null };
+}

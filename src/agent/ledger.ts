@@ -1,0 +1,218 @@
+/**
+ * What the agent must not forget: what people and apps asked it to keep, and what gateways granted for it, with
+ * the nonces that PCP wants to see again. One file, written by one agent, atomically; a file that cannot be
+ * written leaves the one before as it is, and is tried again.
+ */
+
+import { existsSync, readFileSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { NatwardError } from '../errors.ts';
+import type { Clock } from '../system/clock.ts';
+import { loadConf } from './conf-file.ts';
+import type { Intent } from './lease.ts';
+import type { Holding } from './lease-record.ts';
+import { intentSchema } from './intent.ts';
+import { freeName, mappingSchema } from './store.ts';
+
+export interface LedgerState {
+  /** The configuration's own are not here: its file says them again. */
+  readonly intents: readonly Intent[];
+  readonly holdings: readonly Holding[];
+}
+
+/** Where a keeper remembers. */
+export interface Memory {
+  load(): LedgerState;
+  /**
+   * `soon`: what a crash must not lose is on disk within a moment. `later`: the file is right enough as it is,
+   * only times of expiry have moved.
+   */
+  save(state: () => LedgerState, when: 'soon' | 'later'): void;
+  /** Resolves when all that was to be saved is. */
+  flush(): Promise<void>;
+  /** What went wrong last, until it goes well again. */
+  readonly trouble: NatwardError | undefined;
+}
+
+export const NOTHING: LedgerState = { intents: [], holdings: [] };
+
+/** Takes a document of one version to the next. */
+export type Migration = (document: unknown) => unknown;
+
+/** The first one takes version 1 to version 2. */
+const MIGRATIONS: readonly Migration[] = [];
+
+const NAME = 'ledger';
+/** Many grants come together; they are written together. */
+const SOON_MS = 50;
+const LATER_MS = 600_000;
+const FIRST_RETRY_MS = 5000;
+const LONGEST_RETRY_MS = 300_000;
+const MAX_ENTRIES = 262_144;
+
+const holdingSchema: v.GenericSchema<unknown, Holding> = v.object({
+  leaseKey: v.pipe(v.string(), v.maxLength(64)),
+  interface: v.pipe(v.string(), v.maxLength(256)),
+  hardwareAddress: v.nullable(v.pipe(v.string(), v.maxLength(64))),
+  mapping: mappingSchema,
+});
+
+const ledgerSchema = v.object({
+  version: v.number(),
+  intents: v.pipe(v.array(intentSchema), v.maxLength(MAX_ENTRIES)),
+  holdings: v.pipe(v.array(holdingSchema), v.maxLength(MAX_ENTRIES)),
+});
+
+function ledgerFile(directory: string): string {
+  return join(directory, `${NAME}.json`);
+}
+
+/** The state in a document of any version up to ours. Throws where it is none. */
+export function parseLedger(text: string, migrations: readonly Migration[] = MIGRATIONS): LedgerState {
+  const current = migrations.length + 1;
+  let document: unknown = JSON.parse(text);
+  const { version } = v.parse(
+    v.object({ version: v.pipe(v.number(), v.integer(), v.minValue(1)) }),
+    document,
+  );
+  if (version > current) {
+    throw new NatwardError('FAILED', `it is of version ${version}, and this natward knows up to ${current}`, {
+      advice: 'A newer natward wrote it: run that one.',
+    });
+  }
+  for (const migrate of migrations.slice(version - 1)) document = migrate(document);
+  const { intents, holdings } = v.parse(ledgerSchema, document);
+  return { intents, holdings };
+}
+
+/** What an agent that remembers in `directory` holds, for those who only look. None where its ledger cannot be read. */
+export function readHoldings(directory: string): readonly Holding[] {
+  try {
+    return parseLedger(readFileSync(ledgerFile(directory), 'utf8')).holdings;
+  } catch {
+    return [];
+  }
+}
+
+export class Ledger implements Memory {
+  trouble: NatwardError | undefined;
+  readonly #directory: string;
+  readonly #clock: Clock;
+  readonly #warn: (error: NatwardError) => void;
+  #pending: (() => LedgerState) | undefined;
+  #timer: { readonly dueMs: number; readonly cut: AbortController; readonly done: Promise<void> } | undefined;
+  #retryMs = FIRST_RETRY_MS;
+  #conf: { store: object } | undefined;
+
+  /** `directory` need not exist yet. */
+  constructor(directory: string, clock: Clock, warn: (error: NatwardError) => void) {
+    this.#directory = directory;
+    this.#clock = clock;
+    this.#warn = warn;
+  }
+
+  get #file(): string {
+    return ledgerFile(this.#directory);
+  }
+
+  /**
+   * Throws FAILED where the file is of a newer natward or may not be read; one that is broken is set aside as
+   * `ledger.json.broken`, and said so.
+   */
+  load(): LedgerState {
+    if (!existsSync(this.#file)) return NOTHING;
+    let text: string;
+    try {
+      text = readFileSync(this.#file, 'utf8');
+    } catch (cause) {
+      throw new NatwardError('FAILED', `cannot read ${this.#file}: ${(cause as Error).message}`, { cause });
+    }
+    try {
+      return parseLedger(text);
+    } catch (cause) {
+      if (cause instanceof NatwardError) {
+        throw new NatwardError(cause.code, `cannot use ${this.#file}: ${cause.message}`, {
+          cause,
+          ...(cause.advice === undefined ? {} : { advice: cause.advice }),
+        });
+      }
+      const aside = freeName(`${this.#file}.broken`);
+      renameSync(this.#file, aside);
+      this.#warn(
+        new NatwardError('FAILED', `${this.#file} is broken and was set aside as ${aside}`, {
+          cause,
+          advice:
+            'What was kept by natward keep has to be asked for again; its mappings end by their lifetimes.',
+        }),
+      );
+      return NOTHING;
+    }
+  }
+
+  save(state: () => LedgerState, when: 'soon' | 'later'): void {
+    this.#pending = state;
+    this.#schedule(when === 'soon' ? (this.trouble === undefined ? SOON_MS : this.#retryMs) : LATER_MS);
+  }
+
+  #schedule(delayMs: number): void {
+    const dueMs = this.#clock.steady() + delayMs;
+    if (this.#timer !== undefined && this.#timer.dueMs <= dueMs) return;
+    this.#timer?.cut.abort();
+    const cut = new AbortController();
+    const timer = {
+      dueMs,
+      cut,
+      done: this.#clock.sleep(delayMs, cut.signal).then(
+        async () => {
+          if (this.#timer === timer) this.#timer = undefined;
+          await this.#write();
+        },
+        () => undefined,
+      ),
+    };
+    this.#timer = timer;
+  }
+
+  async #write(): Promise<void> {
+    const state = this.#pending?.();
+    this.#pending = undefined;
+    if (state === undefined) return;
+    try {
+      this.#conf ??= await this.#open();
+      this.#conf.store = { version: MIGRATIONS.length + 1, ...state };
+      this.trouble = undefined;
+      this.#retryMs = FIRST_RETRY_MS;
+    } catch (cause) {
+      const first = this.trouble === undefined;
+      this.trouble = new NatwardError('FAILED', `cannot write ${this.#file}: ${(cause as Error).message}`, {
+        cause,
+        advice: 'What was there before is as it was. Make room, or make it writable: it is tried again.',
+      });
+      if (first) this.#warn(this.trouble);
+      this.#pending ??= () => state;
+      this.#schedule(this.#retryMs);
+      this.#retryMs = Math.min(2 * this.#retryMs, LONGEST_RETRY_MS);
+    }
+  }
+
+  async #open(): Promise<{ store: object }> {
+    const Conf = await loadConf();
+    return new Conf<Record<string, unknown>>({
+      cwd: this.#directory,
+      configName: NAME,
+      configFileMode: 0o600,
+      // Ten thousand leases in tabs are half as long again.
+      serialize: (value) => JSON.stringify(value),
+    });
+  }
+
+  async flush(): Promise<void> {
+    const timer = this.#timer;
+    this.#timer = undefined;
+    timer?.cut.abort();
+    await timer?.done;
+    await this.#write();
+    (this.#timer as { cut: AbortController } | undefined)?.cut.abort();
+  }
+}

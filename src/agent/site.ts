@@ -1,0 +1,424 @@
+/**
+ * The leases of one gateway: asks for them, as many at a time as its protocol takes, and says what came of it.
+ * When each is due is the keeper's agenda; whether the gateway is there is the watch's.
+ */
+
+import { isNatwardError, NatwardError } from '../errors.ts';
+import type { PortMapper } from '../mapping/mapping.ts';
+import { momentOf, renewalWindow } from '../mapping/schedule.ts';
+import type { IpAddress } from '../net/address.ts';
+import { randomOf } from '../system/random.ts';
+import type { System } from '../system/system.ts';
+import type { EventLog, PreviousEndpoint } from './events.ts';
+import { GatewayWatch, type Line, type WatchChoice, type WatchListener } from './gateway-watch.ts';
+import { followsExternal, type Holding, type LeaseRecord } from './lease-record.ts';
+import { type Granted, mapPort, type Nonces, type Port } from './port.ts';
+import { nextStep } from './reconcile.ts';
+import { type Store, toRemembered } from './store.ts';
+
+/** What a site needs of its keeper. */
+export interface SiteContext {
+  readonly system: System;
+  readonly store: Store;
+  readonly log: EventLog;
+  readonly nonces: Nonces;
+  readonly checkMs: number;
+  /** Looks at the lease again then. */
+  due(lease: LeaseRecord, atMs: number): void;
+  /** A lease's state has changed; with `later` only its times have. */
+  changed(lease: LeaseRecord, when: 'soon' | 'later'): void;
+  /** What is held, and no longer for its lease. */
+  stray(holdings: readonly Holding[]): void;
+  /** A gateway answers: what is held there for nobody can be given back. */
+  up(site: Site, line: Line): void;
+  warn(error: NatwardError): void;
+}
+
+/** Leases that are looked at in each check, where looking is cheap. */
+const LOOKS_A_CHECK = 4;
+/** After a refusal: the person may be changing the gateway's settings. */
+const REFUSED_RETRY_MS = 30_000;
+const LONGEST_REFUSED_RETRY_MS = 900_000;
+const SILENT_RETRY_MS = 1000;
+const LONGEST_SILENT_RETRY_MS = 60_000;
+/** Nobody answers: the line is looked at, and the lease asked for again when there is one. */
+const SILENT = ['TIMEOUT', 'UNREACHABLE', 'NO_GATEWAY', 'ABORTED'] as const;
+
+type Why = 'new' | 'again' | 'renewal';
+
+export class Site implements AsyncDisposable, WatchListener {
+  readonly watch: GatewayWatch;
+  /** In the order in which they were last looked at. */
+  leases: Set<LeaseRecord> = new Set();
+  readonly #context: SiteContext;
+  readonly #queue = new Set<LeaseRecord>();
+  readonly #asking = new Map<LeaseRecord, { readonly cut: AbortController; readonly done: Promise<void> }>();
+  /** As many requests as the gateway is given at once; one until it is known which protocol grants. */
+  #window = 1;
+  /** Whether UPnP shows what other protocols were granted. `unseen`: not the one that was looked at first. */
+  #tables: 'unknown' | 'unseen' | 'one' | 'separate' = 'unknown';
+  #isDown = false;
+
+  constructor(context: SiteContext, choice: WatchChoice) {
+    this.#context = context;
+    this.watch = new GatewayWatch(context.system, context.store, choice, this, context.checkMs);
+  }
+
+  add(lease: LeaseRecord): void {
+    this.leases.add(lease);
+    if (this.#isDown) this.#noGateway(lease);
+    this.review(lease);
+  }
+
+  /** Nobody wants the lease any more. What is being asked for it is answered first: see `idle`. */
+  remove(lease: LeaseRecord): void {
+    this.leases.delete(lease);
+    this.#queue.delete(lease);
+  }
+
+  /** Resolves when nothing is being asked for the lease. */
+  async idle(lease: LeaseRecord): Promise<void> {
+    await this.#asking.get(lease)?.done;
+  }
+
+  /** Does what the lease needs now. */
+  review(lease: LeaseRecord): void {
+    if (lease.dropped || this.#asking.has(lease)) return;
+    const nowMs = this.#context.system.clock.now();
+    this.#expire(lease, nowMs);
+    const step = nextStep(lease, this.watch.line, nowMs);
+    if (step.kind === 'ask') {
+      this.#queue.add(lease);
+      this.#pump();
+    } else if (step.untilMs !== Number.POSITIVE_INFINITY) {
+      this.#context.due(lease, step.untilMs);
+    }
+  }
+
+  #pump(): void {
+    const { line } = this.watch;
+    if (line === undefined) return;
+    for (const lease of this.#queue) {
+      if (this.#asking.size >= this.#window) return;
+      this.#queue.delete(lease);
+      const step = nextStep(lease, line, this.#context.system.clock.now());
+      if (step.kind === 'ask' && !lease.dropped) this.#ask(lease, line, step.why);
+    }
+  }
+
+  #ask(lease: LeaseRecord, line: Line, why: Why): void {
+    const cut = new AbortController();
+    const done = this.#answered(lease, line, why, cut);
+    this.#asking.set(lease, { cut, done });
+  }
+
+  async #answered(lease: LeaseRecord, line: Line, why: Why, cut: AbortController): Promise<void> {
+    // Its own signal for each request: what hangs on a line's for a day would only grow.
+    const stop = () => cut.abort();
+    line.signal.addEventListener('abort', stop, { once: true });
+    try {
+      const granted = await this.#map(lease, line, why, cut.signal);
+      this.#granted(lease, line, granted, why);
+    } catch (error) {
+      if (!isNatwardError(error)) throw error;
+      this.#failed(lease, line, error, why);
+    } finally {
+      line.signal.removeEventListener('abort', stop);
+      this.#asking.delete(lease);
+      this.review(lease);
+      this.#pump();
+    }
+  }
+
+  async #map(lease: LeaseRecord, line: Line, why: Why, signal: AbortSignal): Promise<readonly Granted[]> {
+    const { intent } = lease;
+    const ask = (port: Port, own: readonly Holding[]) =>
+      mapPort(
+        port,
+        { ...intent, description: intent.description },
+        {
+          race: line.session.race,
+          localAddress: line.gateway.localAddress,
+          nonces: this.#context.nonces,
+          own: own.map(({ mapping }) => mapping),
+          signal,
+          ...(why === 'renewal' ? { pace: 'background' as const } : {}),
+        },
+      );
+    const granted = await ask(
+      lease.port,
+      lease.holdings.filter((holding) => isOf(holding, line)),
+    );
+    const [first] = granted;
+    if (first === undefined || !followsExternal(intent) || lease.family === 6) return granted;
+    if ((first.arrivesOnPort ?? first.internalPort) === first.externalPort) return granted;
+    // The client will listen on the external port's number: the mapping is made anew, to there.
+    for (const mapping of granted) await mapperOf(line, mapping).unmap(mapping, signal);
+    lease.port = { ...lease.port, internalPort: first.externalPort, externalPort: first.externalPort };
+    return ask(lease.port, []);
+  }
+
+  #granted(lease: LeaseRecord, line: Line, granted: readonly Granted[], why: Why): void {
+    const { system, log } = this.#context;
+    const nowMs = system.clock.now();
+    const before = lease.holdings;
+    const wasHeld = lease.state === 'held';
+    lease.holdings = granted.map((mapping) => ({
+      leaseKey: lease.key,
+      interface: line.gateway.interface,
+      hardwareAddress: line.hardwareAddress ?? null,
+      mapping: { ...toRemembered(mapping), requestedExternalPort: lease.port.externalPort },
+    }));
+    if (lease.dropped) return; // It is given back: see `idle`.
+    lease.notes = [...new Set(granted.flatMap(({ notes }) => notes))];
+    Object.assign(lease, { state: 'held', line, error: undefined, attempt: 0, failures: 0, retryAtMs: 0 });
+    const lifetimes = granted.map(({ lifetimeSeconds }) => lifetimeSeconds || Number.POSITIVE_INFINITY);
+    const shortest = Math.min(...lifetimes);
+    const window = renewalWindow(0, nowMs, shortest === Number.POSITIVE_INFINITY ? 0 : shortest);
+    lease.renewAtMs = window === undefined ? nowMs : momentOf(window, randomOf(system));
+    const via = granted[0]?.via;
+    this.#window = line.session.race.mappers.find(({ protocol }) => protocol === via)?.window ?? 1;
+    for (const { externalAddress } of granted) {
+      const known = before.some(({ mapping }) => mapping.externalAddress === externalAddress);
+      if (externalAddress !== undefined && lease.family === 4 && !known) this.watch.tell(externalAddress);
+    }
+
+    const gone = before.filter((old) => !lease.holdings.some((one) => isSamePlace(one, old)));
+    if (gone.length > 0) this.#context.stray(gone);
+    let changed = gone.length > 0 || before.length === 0;
+    for (const { mapping } of lease.holdings) {
+      const status = lease.statusOf(mapping.protocol);
+      const old = before.find((one) => one.mapping.protocol === mapping.protocol)?.mapping;
+      const previous = old && previousOf(old);
+      if (previous !== undefined && isElsewhere(previous, mapping)) {
+        log.emit({ type: 'changed', lease: status, previous });
+        changed = true;
+      } else if (!wasHeld) log.emit({ type: 'granted', lease: status });
+      else if (why === 'renewal') log.emit({ type: 'renewed', lease: status });
+    }
+    this.#context.changed(lease, changed || !wasHeld ? 'soon' : 'later');
+  }
+
+  #failed(lease: LeaseRecord, line: Line, error: NatwardError, why: Why): void {
+    if (lease.dropped || line.signal.aborted) return; // The next line asks again.
+    const { system, log } = this.#context;
+    const nowMs = system.clock.now();
+    const isNews = lease.error?.message !== error.message;
+    const isSilent = isNatwardError(error, ...SILENT);
+    const reason: string = error.message;
+    // What it will not grant again is not there.
+    if (!isSilent && why !== 'renewal') this.#lose(lease, reason);
+    lease.error = error;
+    lease.failures++;
+    const window = lease.state === 'held' && lease.line === line ? this.#nextWindow(lease, nowMs) : undefined;
+    if (window !== undefined) {
+      lease.renewAtMs = momentOf(window, randomOf(system));
+    } else {
+      const [firstMs, longestMs] = isSilent
+        ? [SILENT_RETRY_MS, LONGEST_SILENT_RETRY_MS]
+        : [REFUSED_RETRY_MS, LONGEST_REFUSED_RETRY_MS];
+      lease.retryAtMs = nowMs + Math.min(firstMs * 2 ** Math.min(lease.failures - 1, 16), longestMs);
+      if (lease.state === 'held') lease.line = undefined;
+    }
+    if (lease.state !== 'held' && !isSilent) lease.state = 'refused';
+    if (!isSilent && isNews && !lease.isOptional) {
+      for (const status of lease.statuses) log.emit({ type: 'refused', lease: status });
+    }
+    this.#context.changed(lease, 'later');
+    if (isSilent) this.watch.restart();
+  }
+
+  /** The next window that is not over yet. */
+  #nextWindow(lease: LeaseRecord, nowMs: number): { fromMs: number; untilMs: number } | undefined {
+    const lifetimes = lease.holdings.map(({ mapping }) => mapping.lifetimeSeconds);
+    const ends = lease.expiresAtMs;
+    const lifetimeSeconds = Math.min(...lifetimes);
+    const grantedAtMs = ends === undefined ? nowMs : ends - lifetimeSeconds * 1000;
+    for (;;) {
+      const window = renewalWindow(++lease.attempt, grantedAtMs, lifetimeSeconds);
+      if (window === undefined || window.untilMs > nowMs) return window;
+    }
+  }
+
+  #expire(lease: LeaseRecord, nowMs: number): void {
+    if (lease.state !== 'held' || nowMs < (lease.expiresAtMs ?? Number.POSITIVE_INFINITY)) return;
+    this.#lose(lease, 'its lifetime has ended and the gateway has not renewed it');
+  }
+
+  #lose(lease: LeaseRecord, reason: string): void {
+    if (lease.state !== 'held') return;
+    lease.state = 'lost';
+    lease.line = undefined;
+    for (const status of lease.statuses) this.#context.log.emit({ type: 'lost', lease: status, reason });
+    this.#context.changed(lease, 'later');
+  }
+
+  #noGateway(lease: LeaseRecord): void {
+    if (lease.state === 'asking' || lease.state === 'refused') lease.state = 'no-gateway';
+    this.#context.changed(lease, 'later');
+  }
+
+  up(line: Line): void {
+    const { log } = this.#context;
+    this.#isDown = false;
+    this.#tables = 'unknown';
+    this.#window = 1;
+    const { status } = this.watch;
+    if (status !== undefined) log.emit({ type: 'gateway-up', gateway: status });
+    for (const lease of this.leases) {
+      lease.retryAtMs = 0;
+      if (lease.state === 'no-gateway') lease.state = 'asking';
+      this.review(lease);
+    }
+    this.#context.up(this, line);
+  }
+
+  down(reason: NatwardError): void {
+    const { status } = this.watch;
+    if (!this.#isDown && status !== undefined) {
+      this.#context.log.emit({ type: 'gateway-down', gateway: status, reason: reason.message });
+    }
+    this.#isDown = true;
+    for (const lease of this.leases) {
+      if (lease.state !== 'held') lease.error = reason;
+      this.#noGateway(lease);
+      this.review(lease); // It may end while nobody answers.
+    }
+  }
+
+  tableLost(reason: string): void {
+    for (const lease of [...this.leases]) {
+      this.#lose(lease, reason);
+      this.review(lease);
+    }
+  }
+
+  addressChanged(previous: IpAddress): void {
+    const { status } = this.watch;
+    if (status === undefined) return;
+    this.#context.log.emit({ type: 'address-changed', gateway: status, previous });
+  }
+
+  warn(error: NatwardError): void {
+    this.#context.warn(error);
+  }
+
+  /** Some of the leases, the ones that were not looked at for longest. */
+  async look(line: Line): Promise<void> {
+    if (line.gateway.family === 6) return; // No table shows pinholes; the epoch tells when they are lost.
+    for (const lease of this.#oldest((one) => one.state === 'held' && one.line === line)) {
+      const there = await this.#isThere(lease, line);
+      if (lease.state !== 'held' || lease.line !== line) continue; // Something has happened to it meanwhile.
+      if (there === 'gone') {
+        this.#lose(lease, 'the gateway no longer has it');
+        this.#reviewAll();
+        return;
+      }
+      if (there === 'unknown') {
+        // Nobody can look: to ask for it again is to look, and one at a time is enough.
+        lease.line = undefined;
+        this.review(lease);
+        return;
+      }
+    }
+  }
+
+  /** Where one is gone others may be: each is asked for again, which changes nothing where it is there. */
+  #reviewAll(): void {
+    for (const lease of [...this.leases]) {
+      if (lease.state === 'held') lease.line = undefined;
+      this.review(lease);
+    }
+  }
+
+  #oldest(wanted: (lease: LeaseRecord) => boolean): LeaseRecord[] {
+    const found: LeaseRecord[] = [];
+    for (const lease of this.leases) {
+      if (!wanted(lease)) continue;
+      found.push(lease);
+      if (found.length === LOOKS_A_CHECK) break;
+    }
+    for (const lease of found) {
+      this.leases.delete(lease);
+      this.leases.add(lease);
+    }
+    return found;
+  }
+
+  /**
+   * What UPnP shows. A mapping of another protocol that it does not show may be gone, or in another table: it is
+   * asked for again, and what is seen then tells which.
+   */
+  async #isThere(lease: LeaseRecord, line: Line): Promise<'there' | 'gone' | 'unknown'> {
+    const upnp = line.session.race.mappers.find((mapper) => mapper.holds !== undefined);
+    if (upnp?.holds === undefined) return 'unknown';
+    for (const { mapping } of lease.holdings) {
+      if (mapping.via !== 'upnp' && this.#tables === 'separate') return 'unknown';
+      const there = await upnp.holds({ ...mapping, nonce: undefined, pinholeId: undefined }, line.signal);
+      if (mapping.via === 'upnp') {
+        if (!there) return 'gone';
+      } else if (there) {
+        const wasUnseen = this.#tables === 'unseen';
+        this.#tables = 'one';
+        if (wasUnseen) this.#reviewAll(); // It was gone, and so may others be.
+      } else if (this.#tables === 'one') {
+        return 'gone';
+      } else {
+        this.#tables = this.#tables === 'unseen' ? 'separate' : 'unseen';
+        // The same one is looked at next.
+        this.leases.delete(lease);
+        this.leases = new Set([lease, ...this.leases]);
+        return 'unknown';
+      }
+    }
+    return 'there';
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const asking = [...this.#asking.values()];
+    for (const { cut } of asking) cut.abort();
+    await this.watch[Symbol.asyncDispose]();
+    await Promise.all(asking.map(({ done }) => done));
+  }
+}
+
+/** Reports whether it was granted by the gateway of this line: another router may have the same address. */
+export function isOf({ mapping, interface: name, hardwareAddress }: Holding, line: Line): boolean {
+  const known = line.hardwareAddress ?? hardwareAddress;
+  return (
+    mapping.gateway === line.gateway.address &&
+    name === line.gateway.interface &&
+    (hardwareAddress === null || hardwareAddress === known)
+  );
+}
+
+function isSamePlace(a: Holding, b: Holding): boolean {
+  return (
+    a.interface === b.interface &&
+    a.mapping.gateway === b.mapping.gateway &&
+    a.mapping.protocol === b.mapping.protocol &&
+    a.mapping.externalPort === b.mapping.externalPort &&
+    a.mapping.internalClient === b.mapping.internalClient &&
+    a.mapping.internalPort === b.mapping.internalPort
+  );
+}
+
+function previousOf({ externalAddress, externalPort, internalClient }: Holding['mapping']): PreviousEndpoint {
+  return { externalAddress, externalPort, internalClient };
+}
+
+function isElsewhere(previous: PreviousEndpoint, mapping: Holding['mapping']): boolean {
+  const moved =
+    previous.externalAddress !== null &&
+    mapping.externalAddress !== null &&
+    previous.externalAddress !== mapping.externalAddress;
+  return (
+    moved ||
+    previous.externalPort !== mapping.externalPort ||
+    previous.internalClient !== mapping.internalClient
+  );
+}
+
+function mapperOf(line: Line, { via }: Granted): PortMapper {
+  return line.session.race.mappers.find(({ protocol }) => protocol === via) as PortMapper;
+}

@@ -1,0 +1,3 @@
+/** How hooks are written on a command line. */
+
+export { parseDyndns, parseRun, parseShell, parseSync, parseWebhook } from '../agent/hooks/parse.ts';
