@@ -84,16 +84,22 @@ export class EventLog {
    */
   follow(signal: AbortSignal, since?: number): AsyncIterable<AgentEvent> {
     const queue = since === undefined ? [] : [...this.since(since <= this.#count ? since : 0)];
+    let isOver = false;
     let wake: () => void = () => undefined;
-    const end = this.listen((event) => {
-      queue.push(event);
-      wake();
-    });
+    const end = signal.aborted
+      ? () => undefined
+      : this.listen((event) => {
+          queue.push(event);
+          if (queue.length > LONGEST_QUEUE) end(); // It may never be read: it does not grow for that.
+          wake();
+        });
     const stop = () => {
+      isOver = true;
       end();
       wake();
     };
-    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
     const next = async (): Promise<IteratorResult<AgentEvent>> => {
       for (;;) {
         if (queue.length > LONGEST_QUEUE) {
@@ -102,7 +108,7 @@ export class EventLog {
         }
         const event = queue.shift();
         if (event !== undefined) return { done: false, value: event };
-        if (signal.aborted) return { done: true, value: undefined };
+        if (isOver) return { done: true, value: undefined };
         await new Promise<void>((resolve) => {
           wake = resolve;
         });

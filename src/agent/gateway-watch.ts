@@ -291,7 +291,7 @@ export class GatewayWatch implements AsyncDisposable {
   }
 
   #heard(rule: EpochRule, epochSeconds: number): void {
-    const next: Epoch = { epochSeconds, heardAtMs: this.#system.clock.now() };
+    const next = this.#epoch(epochSeconds);
     const last = this.#epochs.get(rule);
     this.#epochs.set(rule, next);
     if (last !== undefined && !keptItsTable(rule, last, next)) {
@@ -299,6 +299,11 @@ export class GatewayWatch implements AsyncDisposable {
       this.#epochs = new Map([[rule, next]]); // The other one is of the life before.
       this.#listener.tableLost(`the gateway has started again: its ${name} clock says ${epochSeconds} s`);
     }
+  }
+
+  #epoch(epochSeconds: number): Epoch {
+    const { clock } = this.#system;
+    return { epochSeconds, heardAtMs: clock.now(), heardSteadyMs: clock.steady() };
   }
 
   async #listen(gateway: Gateway): Promise<void> {
@@ -335,7 +340,7 @@ export class GatewayWatch implements AsyncDisposable {
       case 'natpmp':
       case 'pcp': {
         const last = this.#epochs.get(heard.kind);
-        const next = { epochSeconds: heard.epochSeconds, heardAtMs: this.#system.clock.now() };
+        const next = this.#epoch(heard.epochSeconds);
         const moved = heard.kind === 'natpmp' && heard.externalAddress !== this.#externalAddress;
         return moved || last === undefined || !keptItsTable(heard.kind, last, next);
       }

@@ -42,6 +42,8 @@ export interface KeeperOptions {
 
 /** A clock that goes on by this much while no timer does has slept, or was set. */
 const CLOCK_JUMP_MS = 5000;
+/** The network is looked at more often than that, on any platform. */
+const LONGEST_ROUND_MS = 45_000;
 /** Requests to give back, at once to one gateway. */
 const RELEASE_WINDOW = 4;
 
@@ -64,6 +66,8 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   readonly #over = new AbortController();
   readonly #running: Promise<void>;
   #wake = new AbortController();
+  /** When the loop went round last, by the steady clock. */
+  #roundMs: number;
   #changes = new AbortController();
 
   /** Takes up what the memory says. Throws what `memory.load` does. */
@@ -74,6 +78,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     this.#ports = ports;
     this.#checkMs = checkMs;
     this.#nonces = new Nonces(system);
+    this.#roundMs = system.clock.steady();
     this.log = new EventLog(() => system.clock.now());
     const { intents, holdings } = memory.load();
     for (const intent of intents) this.#intents.set(intent.id, intent);
@@ -191,6 +196,11 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     }
     this.#warnings.set(key, error);
     this.log.emit({ type: 'warning', message: error.message, advice: error.advice ?? null });
+  }
+
+  /** Its loop has gone round not long ago: what hangs is not alive. */
+  get isAlive(): boolean {
+    return this.#system.clock.steady() - this.#roundMs < LONGEST_ROUND_MS;
   }
 
   intentOf(id: string): Intent | undefined {
@@ -353,7 +363,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
           due: (due, atMs) => this.#agenda.set(due, atMs),
           changed: (_lease, when) => this.#changed(when),
           stray: (holdings) => this.#stray(holdings),
-          up: (up, line) => void this.#giveBack(up, line),
+          up: (up, line) => this.#meet(up, line),
           warn: (error) => this.warn(error.message, error),
         },
         choice,
@@ -388,6 +398,23 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     }
   }
 
+  /**
+   * What is held at this gateway and wanted is asked for again, with its nonce and its port: to give it back as well
+   * would end what is granted just now.
+   */
+  #meet(site: Site, line: Line): void {
+    const nowMs = this.#system.clock.now();
+    for (const stray of this.#strays) {
+      const { expiresAtMs } = stray.mapping;
+      if (!isOf(stray, line) || (expiresAtMs !== null && expiresAtMs < nowMs)) continue;
+      const lease = [...site.leases].find((one) => wants(one, stray));
+      if (lease === undefined) continue;
+      this.#strays.delete(stray);
+      lease.holdings = [...lease.holdings, stray];
+    }
+    void this.#giveBack(site, line);
+  }
+
   /** What is held at this gateway for nobody; what a lease has taken the place of is no longer there. */
   async #giveBack(site: Site, line: Line): Promise<void> {
     const nowMs = this.#system.clock.now();
@@ -411,6 +438,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     while (!this.#over.signal.aborted) {
       const driftMs = clock.now() - lastMs - (clock.steady() - lastSteadyMs);
       [lastMs, lastSteadyMs] = [clock.now(), clock.steady()];
+      this.#roundMs = lastSteadyMs;
       if (driftMs > CLOCK_JUMP_MS) for (const { watch } of this.#sites.values()) watch.restart();
       if (driftMs < -CLOCK_JUMP_MS) this.#setBack(driftMs);
       await this.#lookAtNetwork();
@@ -421,9 +449,8 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   }
 
   async #sleep(delayMs: number): Promise<void> {
-    const wake = AbortSignal.any([this.#wake.signal, this.#over.signal]);
-    await this.#system.clock.sleep(delayMs, wake).catch(() => undefined);
-    if (this.#wake.signal.aborted) this.#wake = new AbortController();
+    await this.#system.clock.sleep(delayMs, this.#wake.signal).catch(() => undefined);
+    this.#wake = new AbortController();
   }
 
   /** The host's clock was set back: leases end when they would have ended. */
@@ -456,6 +483,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
       errors = (await Promise.race([released, fired(signal)])) ?? [lateError(this.#strays.size)];
     }
     this.#over.abort();
+    this.#wake.abort();
     await this.#running;
     await Promise.race([
       Promise.all([...this.#sites.values()].map((site) => site[Symbol.asyncDispose]())),
@@ -481,6 +509,16 @@ function lateError(count: number): NatwardError {
   return new NatwardError(
     'TIMEOUT',
     `${count} mappings could not be released in time: they end by their lifetimes`,
+  );
+}
+
+/** Reports whether a gateway would take what is held for what the lease asks for. */
+function wants({ key, port }: LeaseRecord, { leaseKey, mapping }: Holding): boolean {
+  if (key === leaseKey) return true;
+  return (
+    port.protocols.includes(mapping.protocol) &&
+    port.internalPort === mapping.internalPort &&
+    (port.host === undefined || port.host === mapping.internalClient)
   );
 }
 

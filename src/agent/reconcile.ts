@@ -42,7 +42,9 @@ export function reconcile(intents: Iterable<Intent>, actual: Actual): Step[] {
   }
   for (const key of actual.leases.keys()) if (!wanted.has(key)) steps.push({ kind: 'end', key });
   for (const holding of actual.holdings) {
-    if (!wanted.has(holding.leaseKey)) steps.push({ kind: 'release', holding });
+    // A lease that is kept has all that it needs: what is left of it elsewhere is nobody's.
+    const isClaimed = wanted.has(holding.leaseKey) && !actual.leases.has(holding.leaseKey);
+    if (!isClaimed) steps.push({ kind: 'release', holding });
   }
   return steps;
 }

@@ -29,7 +29,7 @@ export interface SiteContext {
   changed(lease: LeaseRecord, when: 'soon' | 'later'): void;
   /** What is held, and no longer for its lease. */
   stray(holdings: readonly Holding[]): void;
-  /** A gateway answers: what is held there for nobody can be given back. */
+  /** A gateway answers, and nothing is asked yet: what is held there can be claimed, or given back. */
   up(site: Site, line: Line): void;
   warn(error: NatwardError): void;
 }
@@ -265,12 +265,12 @@ export class Site implements AsyncDisposable, WatchListener {
     this.#window = 1;
     const { status } = this.watch;
     if (status !== undefined) log.emit({ type: 'gateway-up', gateway: status });
+    this.#context.up(this, line);
     for (const lease of this.leases) {
       lease.retryAtMs = 0;
       if (lease.state === 'no-gateway') lease.state = 'asking';
       this.review(lease);
     }
-    this.#context.up(this, line);
   }
 
   down(reason: NatwardError): void {
@@ -287,7 +287,7 @@ export class Site implements AsyncDisposable, WatchListener {
   }
 
   tableLost(reason: string): void {
-    for (const lease of [...this.leases]) {
+    for (const lease of this.leases) {
       this.#lose(lease, reason);
       this.review(lease);
     }
@@ -325,7 +325,7 @@ export class Site implements AsyncDisposable, WatchListener {
 
   /** Where one is gone others may be: each is asked for again, which changes nothing where it is there. */
   #reviewAll(): void {
-    for (const lease of [...this.leases]) {
+    for (const lease of this.leases) {
       if (lease.state === 'held') lease.line = undefined;
       this.review(lease);
     }

@@ -144,7 +144,10 @@ export async function releaseOwn(
       const mapper = await session.mapper((candidate) => candidate.protocol === protocol);
       try {
         if (mapper === undefined) throw await silent(session, protocol);
-        const seen = protocol === one.via ? 'ours' : await lookUp(mapper, one, first, signal);
+        const seen =
+          protocol === one.via
+            ? await stillOurs(mapper, key, signal)
+            : await lookUp(mapper, one, first, signal);
         if (seen === 'not-ours') continue;
         if (seen === 'ours') await mapper.unmap(key, signal);
         released.push(releasedOf(one, session));
@@ -158,6 +161,20 @@ export async function releaseOwn(
     if (first !== undefined) throw first;
   }
   return released;
+}
+
+/**
+ * UPnP deletes whatever has the external port, and not every gateway asks whose it is: another host may have taken
+ * it since (miniupnpd with secure_mode=no). PCP and NAT-PMP delete by this host's own end.
+ */
+async function stillOurs(mapper: PortMapper, key: MappingKey, signal: AbortSignal): Promise<'ours' | 'gone'> {
+  if (mapper.holds === undefined || key.pinholeId !== undefined) return 'ours';
+  try {
+    return (await mapper.holds(key, signal)) ? 'ours' : 'gone';
+  } catch (error) {
+    if (!isNatwardError(error) || isNatwardError(error, 'TIMEOUT', 'UNREACHABLE', 'ABORTED')) throw error;
+    return 'ours'; // It cannot tell, and can delete all the same.
+  }
 }
 
 /**

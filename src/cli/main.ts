@@ -3,7 +3,14 @@
 import { Command, CommanderError, Option } from 'commander';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
-import { parseDescription, parseGateway, parseLifetime, parseTimeout, parseVia } from './options.ts';
+import {
+  parseDescription,
+  parseGateway,
+  parseLifetime,
+  parseLines,
+  parseTimeout,
+  parseVia,
+} from './options.ts';
 import { printError, write } from './output.ts';
 
 /** Replaced by the bundler with package.json's. */
@@ -121,11 +128,26 @@ function program(signal: AbortSignal): Command {
   natward
     .command('agent')
     .description('Keeps leases in the background, until it is told to end. Ctrl-C or SIGTERM releases them.')
+    .option('--config <file>', 'read this configuration file')
     .addOption(
       new Option('--on-exit <what>', 'what the end does with the mappings').choices(['release', 'keep']),
     )
     .option('--json', 'print what happens as one JSON document a line')
     .action(async (flags) => (await import('./commands/agent.ts')).run(NATWARD_VERSION, flags, signal));
+
+  const service = natward.command('service').description('Runs the agent at boot.');
+  const serviceCommand = (name: 'install' | 'uninstall' | 'status' | 'logs', summary: string) =>
+    service
+      .command(name)
+      .description(summary)
+      .option('--user', 'for this user, also where root asks')
+      .action(async (flags) => (await import('./commands/service.ts'))[name](flags));
+  serviceCommand('install', 'Writes what the service manager needs, and starts the agent.');
+  serviceCommand('uninstall', 'Stops the agent, and removes what was written.');
+  serviceCommand('status', 'Shows how the service does.').option('--json', 'print one JSON document');
+  serviceCommand('logs', 'Shows what the agent has said.')
+    .option('-n, --lines <count>', 'the last so many lines', parseLines)
+    .option('-f, --follow', 'stay, and show what comes');
 
   natward
     .command('demo')

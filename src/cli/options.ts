@@ -3,19 +3,13 @@
 import type { AskOptions } from '../control/protocol.ts';
 import { NatwardError } from '../errors.ts';
 import { type IpAddress, parseAddress } from '../net/address.ts';
+import { parseDuration } from '../net/duration.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 
-const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
 /** A week, the longest that UPnP knows (WANIPConnection:2, section 2.3.16). */
 const MAX_LIFETIME_SECONDS = 604_800;
 const MAX_TIMEOUT_SECONDS = 600;
 const MAX_DESCRIPTION_LENGTH = 250;
-
-/** `90`, `90s`, `30m`, `2h`, `1d` in seconds; undefined for anything else. */
-function parseDuration(text: string): number | undefined {
-  const [, digits, unit = 's'] = /^(\d{1,9})([smhd])?$/.exec(text) ?? [];
-  return digits === undefined ? undefined : Number(digits) * (UNIT_SECONDS[unit] as number);
-}
 
 /** Throws USAGE. */
 export function parseLifetime(text: string): number {
@@ -33,6 +27,11 @@ export function parseTimeout(text: string): number {
     throw new NatwardError('USAGE', `--timeout ${text}: write 5s or 1m; at least 1s, at most 10m`);
   }
   return timeout * 1000;
+}
+
+export function parseLines(text: string): number {
+  if (!/^\d{1,6}$/.test(text)) throw new NatwardError('USAGE', `--lines ${text}: write a number`);
+  return Number(text);
 }
 
 export function parseGateway(text: string): IpAddress {

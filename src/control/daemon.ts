@@ -1,23 +1,28 @@
 /**
  * The agent that runs in the background: a keeper with its ledger, its configuration, its hooks and its socket.
- * Starts them in an order in which none is missed, and ends them within a limit.
+ * Starts them in an order in which nothing is missed, and ends them within three seconds.
  */
 
-import type { Hook } from '../agent/hooks/hook.ts';
-import { Keeper } from '../agent/keeper.ts';
-import { Ledger } from '../agent/ledger.ts';
-import { Store } from '../agent/store.ts';
+import { type Config, ConfigFile, NO_CONFIG, readConfig } from '../agent/config.ts';
 import type { AgentEvent } from '../agent/events.ts';
-import type { NatwardError } from '../errors.ts';
+import { Keeper } from '../agent/keeper.ts';
+import type { KeepRequest } from '../agent/lease.ts';
+import { Ledger } from '../agent/ledger.ts';
+import { resolveSpec } from '../agent/spec.ts';
+import { Store } from '../agent/store.ts';
+import { isNatwardError, NatwardError } from '../errors.ts';
 import { fired } from '../system/clock.ts';
-import { realSystem } from '../system/system.ts';
+import { realSystem, type System } from '../system/system.ts';
 import { runHooks } from './hooked.ts';
-import { ownPlaces, stateDirectory } from './place.ts';
+import { configFile, ownPlaces, stateDirectory } from './place.ts';
 import { startControlServer } from './server.ts';
+import { ServiceManager } from './service/notify.ts';
 
 export interface DaemonOptions {
   readonly version: string;
-  /** What SIGTERM does with the mappings; as the configuration says where nothing is said. */
+  /** The usual one where nothing is said. */
+  readonly config: string | undefined;
+  /** What its end does with the mappings; as the configuration says where nothing is said. */
   readonly onExit: 'release' | 'keep' | undefined;
   /** Ends it. */
   readonly signal: AbortSignal;
@@ -27,41 +32,146 @@ export interface DaemonOptions {
   readonly onReady: (place: string) => void;
 }
 
-/** With what is left of three seconds after that, everything is closed. */
-const RELEASE_LIMIT_MS = 2500;
+/** What is left of three seconds closes files and sockets. */
+const CLOSE_LIMIT_MS = 2300;
+/** What is being answered on the socket has so long. */
+const SERVER_GRACE_MS = 300;
+/** A name that does not resolve: at boot the network may not be there yet. */
+const NAMES_RETRY_MS = 30_000;
 
-/** Runs until `signal` fires. Throws FAILED where another agent runs, or the ledger cannot be used. */
+/** Runs until `signal` fires; resolves with what could not be released. Throws FAILED where another agent runs. */
 export async function runDaemon(options: DaemonOptions): Promise<readonly NatwardError[]> {
   const { version, signal, onEvent, onReady } = options;
   const system = realSystem;
   const directory = await stateDirectory();
-  const hooks: readonly Hook[] = [];
+  const path = options.config ?? (await configFile());
   const [place, ...rivals] = await ownPlaces();
+  const keeping = deferred<Keeper>();
   let keeper: Keeper | undefined;
-  const ledger = new Ledger(directory, system.clock, (error) => keeper?.warn('ledger', error));
-  keeper = new Keeper(system, { memory: ledger, store: new Store(directory, system.clock) });
-  keeper.log.listen(onEvent);
-  // Whoever holds the socket is the one agent: before, nothing is asked of a gateway and nothing is written.
-  const server = await startControlServer({
-    keeping: keeper,
+  // Whoever holds the socket is the one agent: before, nothing is read, asked or written.
+  await using server = await startControlServer({
+    keeping: keeping.promise,
     place,
     rivals,
     facts: { version, pid: process.pid, startedAt: new Date(system.clock.now()).toISOString(), directory },
     clock: system.clock,
-    onError: (error) => {
-      throw error;
+    onError: (error) => keeper?.warn('control', unexpected(error)),
+    limits: { graceMs: SERVER_GRACE_MS },
+  });
+  const early: NatwardError[] = [];
+  let config = readOr(path, early);
+  const ledger = new Ledger(directory, system.clock, (error) => {
+    if (keeper === undefined) early.push(error);
+    else keeper.warn('ledger', error);
+  });
+  keeper = new Keeper(system, {
+    memory: ledger,
+    store: new Store(directory, system.clock),
+    checkMs: config.checkMs,
+  });
+  keeper.log.listen(onEvent);
+  keeping.resolve(keeper);
+  const hooks = runHooks(system, keeper, version, () => config.hooks);
+  const manager = new ServiceManager(system, {
+    env: process.env,
+    isHealthy: () => keeper.isAlive,
+    warn: (error) => keeper.warn('systemd', error),
+  });
+  for (const error of early) keeper.warn('start', error);
+  // Of the configuration as it is now: a newer one ends what the older one still tries.
+  let over = new AbortController();
+  let applying = apply(config, keeper, system, over.signal);
+  const file = new ConfigFile(path, system.clock, {
+    changed: (changed) => {
+      config = changed;
+      over.abort();
+      over = new AbortController();
+      applying = applying.then(() => apply(config, keeper, system, over.signal));
+    },
+    trouble: (error) => {
+      keeper.warn('start', undefined);
+      keeper.warn('config', error);
     },
   });
-  const runner = runHooks(system, keeper, version, () => hooks);
-  keeper.configure([]);
-  onReady(place);
+  const reload = () => file.reload();
+  process.on('SIGHUP', reload);
+  await applying;
+  onReady(server.place);
+  manager.ready(`keeps ${keeper.intents.length} requests`);
   await fired(signal);
+  manager.stopping();
+  over.abort();
+  process.off('SIGHUP', reload);
   const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(), RELEASE_LIMIT_MS);
+  const timer = setTimeout(() => limit.abort(), CLOSE_LIMIT_MS);
   try {
-    return await keeper.close(options.onExit ?? 'release', limit.signal);
+    await file[Symbol.asyncDispose]();
+    const [errors] = await Promise.all([
+      keeper.close(options.onExit ?? config.onExit, limit.signal),
+      hooks.close(limit.signal),
+    ]);
+    return errors;
   } finally {
     clearTimeout(timer);
-    await Promise.all([server[Symbol.asyncDispose](), runner[Symbol.asyncDispose]()]);
+    await manager[Symbol.asyncDispose]();
   }
+}
+
+function deferred<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
+
+/** A configuration that is broken from the start is none; the agent keeps what it was asked to before. */
+function readOr(path: string, errors: NatwardError[]): Config {
+  try {
+    return readConfig(path);
+  } catch (error) {
+    if (!isNatwardError(error)) throw error;
+    errors.push(error);
+    return NO_CONFIG;
+  }
+}
+
+/** Has the keeper keep what the configuration says, as far as its names resolve; the others are tried again. */
+async function apply(config: Config, keeper: Keeper, system: System, over: AbortSignal): Promise<void> {
+  const unresolved = await applyOnce(config, keeper, system);
+  if (unresolved.length === 0 || over.aborted) return;
+  void system.clock.sleep(NAMES_RETRY_MS, over).then(
+    () => apply(config, keeper, system, over),
+    () => undefined,
+  );
+}
+
+async function applyOnce(config: Config, keeper: Keeper, system: System): Promise<readonly string[]> {
+  const requests: KeepRequest[] = [];
+  const unresolved: string[] = [];
+  for (const keep of config.keeps) {
+    try {
+      requests.push({ ...keep, ...(await resolveSpec(keep, system.resolve)), hooks: keep.hooks });
+    } catch (error) {
+      if (!isNatwardError(error)) throw error;
+      unresolved.push(`${keep.spec}: ${error.message}`);
+    }
+  }
+  keeper.warn(
+    'names',
+    unresolved.length === 0 ? undefined : new NatwardError('FAILED', unresolved.join('; ')),
+  );
+  try {
+    keeper.configure(requests);
+    keeper.warn('conflict', undefined);
+  } catch (error) {
+    if (!isNatwardError(error)) throw error;
+    keeper.warn('conflict', error);
+  }
+  return unresolved;
+}
+
+function unexpected(error: unknown): NatwardError {
+  const what = error instanceof Error ? error.message : String(error);
+  return new NatwardError('FAILED', `an error that natward did not expect: ${what}`, { cause: error });
 }

@@ -7,6 +7,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 /** The socket of the agent that runs as the system's service, as systemd places it (RuntimeDirectory=natward). */
 const SERVICE_PLACE = '/run/natward/control.sock';
 const NAME = 'control.sock';
+const CONFIG_NAME = 'config.toml';
 
 /** NATWARD_HOME, a service's own directory as systemd names it, or the platform's place. */
 export async function stateDirectory(): Promise<string> {
@@ -14,6 +15,14 @@ export async function stateDirectory(): Promise<string> {
   if (home !== undefined) return home;
   const { default: envPaths } = await import('env-paths');
   return envPaths('natward', { suffix: '' }).data;
+}
+
+/** Where its configuration file is: likewise. */
+export async function configFile(): Promise<string> {
+  const directory = ofEnvironment('NATWARD_HOME') ?? firstOf('CONFIGURATION_DIRECTORY');
+  if (directory !== undefined) return join(resolve(directory), CONFIG_NAME);
+  const { default: envPaths } = await import('env-paths');
+  return join(envPaths('natward', { suffix: '' }).config, CONFIG_NAME);
 }
 
 /**

@@ -42,14 +42,15 @@ export interface ControlLimits {
 }
 
 export interface ControlServerOptions {
-  readonly keeping: LeaseKeeping;
+  /** Or a promise of it: who makes it when the socket is his knows that he is the only agent. */
+  readonly keeping: LeaseKeeping | Promise<LeaseKeeping>;
   /** See `ownPlaces`. */
   readonly place: string;
   /** Where else an agent of this user may already run. */
   readonly rivals?: readonly string[];
   readonly facts: AgentFacts;
   readonly clock: Clock;
-  /** What natward did not expect; the client was told FAILED. */
+  /** What natward did not expect; the client was told FAILED. Must not throw. */
   readonly onError: (error: unknown) => void;
   readonly limits?: Partial<ControlLimits>;
 }
@@ -130,7 +131,7 @@ interface ApiOptions extends ControlServerOptions {
 type Asked = Context<{ Bindings: HttpBindings }>;
 
 function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
-  const { keeping, facts, limits } = options;
+  const { facts, limits } = options;
   const api = new Hono<{ Bindings: HttpBindings }>();
   let streams = 0;
 
@@ -145,28 +146,31 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
 
   api.get(PATHS.status, async (c) => {
     onlyGet(c);
+    const keeping = await options.keeping;
     return c.json<StatusAnswer>({ agent: facts, ...(await keeping.status()) });
   });
 
   api.post(PATHS.leases, async (c) => {
     const { requests, owner, timeoutMs } = await documentOf(c, keepBodySchema, limits);
+    const keeping = await options.keeping;
     const leases = await keeping.keep(requests, { owner, timeoutMs, signal: goneOf(c, options.closing) });
     return c.json<KeepAnswer>({ leases });
   });
 
   api.post(PATHS.drop, async (c) => {
     const { selectors } = await documentOf(c, dropBodySchema, limits);
+    const keeping = await options.keeping;
     return c.json(await keeping.drop(selectors, { signal: goneOf(c, options.closing) }));
   });
 
-  api.get(PATHS.events, (c) => {
+  api.get(PATHS.events, async (c) => {
     onlyGet(c);
     const since = sinceOf(c);
+    const keeping = await options.keeping;
     if (streams >= limits.streams) refuse(503, `${limits.streams} programs follow the events already`);
     streams++;
-    const { outgoing } = c.env;
     const left = new AbortController();
-    outgoing.once('close', () => {
+    onceClosed(c, () => {
       streams--;
       left.abort();
     });
@@ -234,11 +238,17 @@ function goneOf(c: Asked, closing: AbortSignal): AbortSignal {
   const stop = () => gone.abort(closing.reason);
   closing.addEventListener('abort', stop, { once: true });
   if (closing.aborted) stop();
-  c.env.outgoing.once('close', () => {
+  onceClosed(c, () => {
     closing.removeEventListener('abort', stop);
     gone.abort();
   });
   return gone.signal;
+}
+
+/** The client may have gone while its question was read. */
+function onceClosed({ env: { outgoing } }: Asked, run: () => void): void {
+  if (outgoing.destroyed) run();
+  else outgoing.once('close', run);
 }
 
 async function documentOf<T>(c: Asked, schema: GenericSchema<unknown, T>, limits: ControlLimits): Promise<T> {

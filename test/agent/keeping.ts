@@ -9,7 +9,7 @@ import { Keeper } from '../../src/agent/keeper.ts';
 import type { KeepRequest, LeaseStatus } from '../../src/agent/lease.ts';
 import { type LedgerState, type Memory, NOTHING } from '../../src/agent/ledger.ts';
 import { Store } from '../../src/agent/store.ts';
-import { parseSpec } from '../../src/cli/spec.ts';
+import { parseSpec } from '../../src/agent/spec.ts';
 import type { GatewaySettings } from '../../src/responder/settings.ts';
 import type { System } from '../../src/system/system.ts';
 import { gatewayFor, type TestGateway } from '../support/gateway.ts';

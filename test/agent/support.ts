@@ -11,7 +11,7 @@ import type { MapAsk, MapReport } from '../../src/agent/map.ts';
 import type { MapOptions } from '../../src/agent/port.ts';
 import type { State } from '../../src/agent/store.ts';
 import { Store } from '../../src/agent/store.ts';
-import { parseSpec } from '../../src/cli/spec.ts';
+import { parseSpec } from '../../src/agent/spec.ts';
 import type { NatwardError } from '../../src/errors.ts';
 import type { GatewaySettings } from '../../src/responder/settings.ts';
 import type { System } from '../../src/system/system.ts';

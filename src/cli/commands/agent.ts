@@ -6,13 +6,19 @@ import { printEvent } from '../lease-words.ts';
 import { print, printError, printJsonLine } from '../output.ts';
 
 interface AgentFlags {
+  readonly config?: string;
   readonly onExit?: 'release' | 'keep';
   readonly json?: true;
 }
 
-export async function run(version: string, { onExit, json }: AgentFlags, signal: AbortSignal): Promise<void> {
+export async function run(
+  version: string,
+  { config, onExit, json }: AgentFlags,
+  signal: AbortSignal,
+): Promise<void> {
   const errors = await runDaemon({
     version,
+    config,
     onExit,
     signal,
     onEvent: (event) => (json ? printJsonLine(event) : printEvent(event)),

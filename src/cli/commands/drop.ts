@@ -7,7 +7,7 @@ import { EXIT } from '../exit.ts';
 import { printDropped } from '../lease-words.ts';
 import { printError, printJson } from '../output.ts';
 import { runningAgent } from '../running-agent.ts';
-import { parseSpec, resolveSpec } from '../spec.ts';
+import { parseSpec, resolveSpec } from '../../control/spec.ts';
 
 /** As `natward status` shows it; a port has five digits at most. */
 const ID = /^[0-9a-f]{8}$/;

@@ -18,7 +18,7 @@ import { EXIT, exitCodeOf } from '../exit.ts';
 import { printEvent, printLeaseErrors, printLeases } from '../lease-words.ts';
 import type { GatewayFlags } from '../options.ts';
 import { print, printError, printJson, printJsonLine } from '../output.ts';
-import { parseSpec, resolveSpec } from '../spec.ts';
+import { parseSpec, resolveSpec } from '../../control/spec.ts';
 
 export interface KeepFlags extends GatewayFlags {
   readonly lifetime: number;
@@ -54,7 +54,11 @@ async function requestOf(text: string, flags: KeepFlags): Promise<KeepRequest> {
     realSystem.resolve,
   );
   return {
-    ...{ spec, protocols, external, internal, host },
+    spec,
+    protocols,
+    external,
+    internal,
+    host,
     lifetimeSeconds: flags.lifetime,
     choice: flags.exact === true ? 'exact' : 'any',
     description: flags.description,

@@ -8,7 +8,7 @@ import { EXIT, exitCodeFor } from '../exit.ts';
 import { askOptions, type GatewayFlags } from '../options.ts';
 import { failureJson, mappingJson, printError, printFailures, printJson, printMappings } from '../output.ts';
 import { progressBar } from '../progress.ts';
-import { parseSpec, resolveSpec } from '../spec.ts';
+import { parseSpec, resolveSpec } from '../../control/spec.ts';
 
 interface MapFlags extends GatewayFlags {
   readonly lifetime: number;

@@ -7,7 +7,7 @@ import { EXIT, exitCodeFor } from '../exit.ts';
 import { askOptions, type GatewayFlags } from '../options.ts';
 import { failureJson, printError, printFailures, printJson, printReleased } from '../output.ts';
 import { progressBar } from '../progress.ts';
-import { parseSpec, resolveSpec } from '../spec.ts';
+import { parseSpec, resolveSpec } from '../../control/spec.ts';
 
 export async function run(
   texts: readonly string[],

@@ -1,10 +1,10 @@
 /** Reads what people type for a mapping: `[EXTERNAL:][HOST:]PORT[/tcp|/udp|/tcp+udp]`. Sends nothing. */
 
-import type { MapAsk } from '../control/protocol.ts';
 import { NatwardError } from '../errors.ts';
 import { family, type IpAddress, parseAddress } from '../net/address.ts';
 import { type PortRange, parsePortRange, portCount } from '../net/port-range.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
+import type { MapAsk } from './map.ts';
 
 /** A spec whose host may still be a name. */
 export interface Spec extends Omit<MapAsk, 'host'> {

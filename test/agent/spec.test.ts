@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseSpec, resolveSpec } from '../../src/cli/spec.ts';
+import { parseSpec, resolveSpec } from '../../src/agent/spec.ts';
 import { isNatwardError } from '../../src/errors.ts';
 import { bracketed } from '../../src/net/address.ts';
 import { formatPortRange, type PortRange } from '../../src/net/port-range.ts';

@@ -1,0 +1,106 @@
+/**
+ * The unit by which systemd runs the agent, as text. Pure. The system's unit gives it a user of its own and takes away all
+ * that it does not need; a user's manager can give less and take less (docs/decisions/0010-service.md).
+ */
+
+import { NatwardError } from '../../errors.ts';
+
+export interface UnitSettings {
+  /** Absolute paths: the interpreter, then the program. */
+  readonly command: readonly [string, string];
+  readonly scope: 'system' | 'user';
+}
+
+export const UNIT_NAME = 'natward.service';
+/** By its first line a unit is known to be ours. */
+export const MARK = '# Written by natward service install; natward service uninstall removes it.';
+/** As long as the agent may be silent before systemd starts another. */
+const WATCHDOG_SECONDS = 60;
+
+/** Throws USAGE where a path cannot stand in a unit. */
+export function systemdUnit({ command, scope }: UnitSettings): string {
+  const start = [...command, 'agent'].map(quoted).join(' ');
+  const system = scope === 'system';
+  return [
+    MARK,
+    '[Unit]',
+    'Description=natward port-mapping agent',
+    ...(system ? ['Wants=network-online.target', 'After=network-online.target'] : []),
+    '',
+    '[Service]',
+    `ExecStart=${start}`,
+    'ExecReload=/bin/kill -HUP $MAINPID',
+    'Type=notify',
+    '# Node cannot send to a datagram socket of systemd: systemd-notify, a child, does.',
+    'NotifyAccess=all',
+    `WatchdogSec=${WATCHDOG_SECONDS}`,
+    'Restart=on-failure',
+    'RestartSec=2',
+    'TimeoutStopSec=10',
+    'UMask=0077',
+    ...(system ? systemSandbox(command) : USER_SANDBOX),
+    '',
+    '[Install]',
+    `WantedBy=${system ? 'multi-user.target' : 'default.target'}`,
+    '',
+  ].join('\n');
+}
+
+/** What any manager can do for a process that needs no privileges. */
+const USER_SANDBOX: readonly string[] = [
+  'NoNewPrivileges=yes',
+  'LockPersonality=yes',
+  'RestrictRealtime=yes',
+  'RestrictSUIDSGID=yes',
+  'RestrictNamespaces=yes',
+  'RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK',
+  'SystemCallArchitectures=native',
+  'SystemCallFilter=@system-service',
+  'SystemCallFilter=~@privileged',
+  'SystemCallErrorNumber=EPERM',
+];
+
+function systemSandbox(command: readonly string[]): readonly string[] {
+  const home = command.some((path) => /^\/(home|root|run\/user)\//.test(path));
+  return [
+    'DynamicUser=yes',
+    'StateDirectory=natward',
+    'StateDirectoryMode=0700',
+    'RuntimeDirectory=natward',
+    'RuntimeDirectoryMode=0700',
+    'ConfigurationDirectory=natward',
+    ...USER_SANDBOX,
+    'CapabilityBoundingSet=',
+    'AmbientCapabilities=',
+    'ProtectSystem=strict',
+    home ? '# The program itself is under a home directory.\nProtectHome=read-only' : 'ProtectHome=yes',
+    'PrivateTmp=yes',
+    'PrivateDevices=yes',
+    'PrivateUsers=yes',
+    'ProtectClock=yes',
+    'ProtectControlGroups=yes',
+    'ProtectHostname=yes',
+    'ProtectKernelLogs=yes',
+    'ProtectKernelModules=yes',
+    'ProtectKernelTunables=yes',
+    'ProtectProc=invisible',
+    'RemoveIPC=yes',
+    '# No MemoryDenyWriteExecute: V8 writes the code that it runs.',
+  ];
+}
+
+/** systemd.unit(5), systemd.service(5): quotes, backslashes, specifiers and variables. */
+function quoted(word: string): string {
+  if (/\p{Cc}/u.test(word)) {
+    throw new NatwardError(
+      'USAGE',
+      `${JSON.stringify(word)} cannot stand in a unit: it holds a control character`,
+    );
+  }
+  const escaped = word
+    .replaceAll('\\', '\\\\')
+    .replaceAll('"', '\\"')
+    .replaceAll('%', '%%')
+    .replaceAll('$', '$$$$');
+  return `"${escaped}"`;
+}

@@ -1,0 +1,3 @@
+/** How ports are written on a command line. */
+
+export { parseSpec, resolveSpec } from '../agent/spec.ts';

@@ -1,0 +1,237 @@
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { type Config, ConfigFile, NO_CONFIG, parseConfig, readConfig } from '../../src/agent/config.ts';
+import { isNatwardError, type NatwardError } from '../../src/errors.ts';
+import { TestClock } from '../support/test-clock.ts';
+
+function errorOf(text: string): NatwardError {
+  try {
+    parseConfig(text, 'config.toml');
+  } catch (error) {
+    if (isNatwardError(error)) return error;
+    throw error;
+  }
+  throw new Error('it was taken');
+}
+
+describe('parseConfig()', () => {
+  test('an empty file asks for nothing', () => {
+    expect(parseConfig('', 'f')).toEqual(NO_CONFIG);
+  });
+
+  test('a spec alone is kept as the command line would keep it', () => {
+    const { keeps } = parseConfig('[[keep]]\nspec = "443:8443"\n', 'f');
+    expect(keeps).toEqual([
+      {
+        spec: '443:8443',
+        protocols: ['tcp'],
+        external: { first: 443, last: 443 },
+        internal: { first: 8443, last: 8443 },
+        host: undefined,
+        lifetimeSeconds: 7200,
+        choice: 'any',
+        hooks: [],
+      },
+    ]);
+  });
+
+  test('every key has its meaning', () => {
+    const config = parseConfig(
+      [
+        'onExit = "keep"',
+        'checkInterval = "1m"',
+        '[[keep]]',
+        'spec = "25565:mc.example.org:25565/tcp+udp"',
+        'lifetime = "1d"',
+        'description = "games"',
+        'exact = true',
+        'via = "upnp"',
+        'gateway = "192.168.1.1"',
+        'interface = "eth0"',
+        'family = 4',
+        'hook = [ { sync = "transmission=http://127.0.0.1:9091" } ]',
+        '[[hook]]',
+        'on = ["granted"]',
+        'run = ["/usr/bin/logger", "granted"]',
+      ].join('\n'),
+      'f',
+    );
+    expect(config).toMatchObject({ onExit: 'keep', checkMs: 60_000 });
+    expect(config.keeps[0]).toMatchObject({
+      host: 'mc.example.org',
+      lifetimeSeconds: 86_400,
+      choice: 'exact',
+      via: 'upnp',
+      gateway: '192.168.1.1',
+      interface: 'eth0',
+      family: 4,
+      hooks: [{ kind: 'sync', client: 'transmission' }],
+    });
+    expect(config.hooks).toEqual([{ kind: 'run', argv: ['/usr/bin/logger', 'granted'], on: ['granted'] }]);
+  });
+
+  test.each([
+    ['onExit = "stay"', 'config.toml:1:1: onExit: write "release" or "keep"'],
+    ['\nonexit = "keep"', 'config.toml:2:1: onexit: there is no such key'],
+    ['[[keep]]\nlifetime = "2h"', 'config.toml:1:1: keep[0].spec:'],
+    ['[[keep]]\nspec = 8443', 'config.toml:2:1: keep[0].spec: write it as text, in quotes'],
+    ['[[keep]]\nspec = "99999"', 'config.toml:2:1: keep[0].spec: port 99999 is out of range'],
+    [
+      '[[keep]]\nspec = "1"\n\n[[keep]]\nspec = "2"\nlifetime = "2x"',
+      'config.toml:6:1: keep[1].lifetime: "2x" is no duration',
+    ],
+    ['[[keep]]\nspec = "1"\nlifetime = "8d"', 'config.toml:3:1: keep[0].lifetime: "8d" is out of range'],
+    ['[[keep]]\nspec = "1"\nexact = "yes"', 'config.toml:3:1: keep[0].exact: write true or false'],
+    ['[[keep]]\nspec = "1"\nvia = "igd"', 'config.toml:3:1: keep[0].via: write "pcp", "natpmp" or "upnp"'],
+    ['[[keep]]\nspec = "1"\ngateway = "router"', 'config.toml:3:1: keep[0].gateway: "router" is not an IP'],
+    ['[[keep]]\nspec = "1"\nfamily = 5', 'config.toml:3:1: keep[0].family: write 4 or 6'],
+    ['[[keep]]\nspec = "1"\nhook = [ { webhook = "ftp://x" } ]', 'config.toml:3:'],
+    ['[[hook]]\nrun = []', 'config.toml:2:1: hook[0]'],
+    ['checkInterval = "1s"', 'config.toml:1:1: checkInterval: "1s" is out of range'],
+    ['keep = "443"', 'config.toml:1:1: keep:'],
+    ['a = \nb = 1', 'config.toml:2:1:'],
+    ['[[keep]]\nspec = "1"\nspec = "2"', 'config.toml:3:1:'],
+  ])('%j is refused with its place', (text, message) => {
+    const error = errorOf(text);
+    expect(error.code).toBe('USAGE');
+    expect(error.message).toContain(message);
+  });
+
+  test('all errors of a file are said at once, up to twenty', () => {
+    expect(errorOf('onExit = 1\ncheckInterval = "x"').message).toBe(
+      'config.toml:1:1: onExit: write "release" or "keep"; config.toml:2:1: checkInterval: "x" is no duration: write 90s, 30m, 2h or 7d',
+    );
+    const many = Array.from({ length: 30 }, (_, at) => `[[keep]]\nspec = "x${at}:y:z"`).join('\n');
+    expect(errorOf(many).message).toMatch(/; and 10 more$/);
+  });
+
+  test('no text makes it fail otherwise than with a place', () => {
+    const line = fc.oneof(
+      fc.string(),
+      fc.constantFrom(
+        '[[keep]]',
+        '[keep]',
+        'spec = "1"',
+        'spec = ["1"]',
+        '[[hook]]',
+        'run = ["a"]',
+        '__proto__ = 1',
+      ),
+    );
+    fc.assert(
+      fc.property(fc.array(line, { maxLength: 8 }), (lines) => {
+        try {
+          parseConfig(lines.join('\n'), 'f');
+        } catch (error) {
+          expect(isNatwardError(error, 'USAGE')).toBe(true);
+          expect((error as Error).message).toMatch(/^f:\d+:\d+: /);
+        }
+      }),
+    );
+  });
+});
+
+describe('readConfig()', () => {
+  test('a file that is not there is an empty one', () => {
+    expect(readConfig(join(temporaryDirectory(), 'config.toml'))).toEqual(NO_CONFIG);
+  });
+
+  test('a file of more than a mebibyte is refused', () => {
+    const path = join(temporaryDirectory(), 'config.toml');
+    writeFileSync(path, '#'.repeat(2 ** 20 + 1));
+    expect(() => readConfig(path)).toThrow(/larger than/);
+  });
+
+  test('what cannot be read is said', () => {
+    const directory = temporaryDirectory();
+    expect(() => readConfig(directory)).toThrow(/cannot read .*EISDIR/);
+  });
+
+  test('the example of docs/config.md is a good one', () => {
+    const page = readFileSync(new URL('../../docs/config.md', import.meta.url), 'utf8');
+    const example = /```toml\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
+    const { keeps, hooks } = parseConfig(example, 'docs/config.md');
+    expect(keeps.length).toBeGreaterThan(1);
+    expect(hooks.length).toBeGreaterThan(0);
+  });
+});
+
+describe('ConfigFile', () => {
+  interface Watched {
+    readonly clock: TestClock;
+    readonly path: string;
+    readonly file: ConfigFile;
+    readonly seen: Config[];
+    readonly troubles: (string | undefined)[];
+  }
+
+  function watched(): Watched {
+    const path = join(temporaryDirectory(), 'config.toml');
+    writeFileSync(path, '');
+    const clock = new TestClock();
+    const seen: Config[] = [];
+    const troubles: (string | undefined)[] = [];
+    const file = new ConfigFile(path, clock, {
+      changed: (config) => void seen.push(config),
+      trouble: (error) => void troubles.push(error?.message),
+    });
+    onTestFinished(() => file[Symbol.asyncDispose]());
+    return { clock, path, file, seen, troubles };
+  }
+
+  test('a file that nobody touches is not read again', async () => {
+    const { clock, seen } = watched();
+    await clock.advance(60_000);
+    expect(seen).toEqual([]);
+  });
+
+  test('a changed file is taken within two seconds', async () => {
+    const { clock, path, seen } = watched();
+    writeFileSync(path, 'onExit = "keep"');
+    await clock.advance(2000);
+    expect(seen).toMatchObject([{ onExit: 'keep' }]);
+  });
+
+  test('a file put in its place by an editor is taken', async () => {
+    const { clock, path, seen } = watched();
+    writeFileSync(`${path}~`, 'onExit = "keep"');
+    renameSync(`${path}~`, path);
+    await clock.advance(2000);
+    expect(seen).toHaveLength(1);
+  });
+
+  test('a broken file is said once and changes nothing; mended it is taken', async () => {
+    const { clock, path, seen, troubles } = watched();
+    writeFileSync(path, 'onExit = ');
+    await clock.advance(20_000);
+    expect(troubles).toEqual([expect.stringContaining('config.toml:1:')]);
+    expect(seen).toEqual([]);
+    writeFileSync(path, 'onExit = "keep"');
+    await clock.advance(2000);
+    expect(troubles.at(-1)).toBeUndefined();
+    expect(seen).toHaveLength(1);
+  });
+
+  test('a file that is removed is an empty one', async () => {
+    const { clock, path, seen } = watched();
+    rmSync(path);
+    await clock.advance(2000);
+    expect(seen).toEqual([NO_CONFIG]);
+  });
+
+  test('reload() takes it at once', () => {
+    const { path, file, seen } = watched();
+    writeFileSync(path, 'onExit = "keep"');
+    file.reload();
+    expect(seen).toHaveLength(1);
+  });
+});
+
+function temporaryDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'natward-config-'));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}

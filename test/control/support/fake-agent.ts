@@ -1,0 +1,254 @@
+/** A keeper that does what a test says, and the real server and client before it, on a real socket. */
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import type { AgentEvent } from '../../../src/agent/events.ts';
+import type {
+  DropOptions,
+  DropReport,
+  DropSelector,
+  KeeperStatus,
+  KeepOptions,
+  LeaseKeeping,
+} from '../../../src/agent/keeping.ts';
+import type { GatewayStatus, KeepRequest, LeaseStatus } from '../../../src/agent/lease.ts';
+import { AgentClient } from '../../../src/control/client.ts';
+import type { AgentFacts } from '../../../src/control/schema.ts';
+import {
+  type ControlServer,
+  type ControlServerOptions,
+  startControlServer,
+} from '../../../src/control/server.ts';
+import { systemClock } from '../../../src/system/clock.ts';
+
+export const FACTS: AgentFacts = {
+  version: '1.2.3',
+  pid: process.pid,
+  startedAt: '2026-01-01T00:00:00.000Z',
+  directory: '/var/lib/natward',
+};
+
+export const REQUEST: KeepRequest = {
+  spec: '443:8443',
+  protocols: ['tcp'],
+  external: { first: 443, last: 443 },
+  internal: { first: 8443, last: 8443 },
+  host: undefined,
+  lifetimeSeconds: 7200,
+  choice: 'exact',
+  hooks: [],
+};
+
+export const LEASE: LeaseStatus = {
+  id: '3fa94c01/tcp/8443',
+  intentId: '3fa94c01',
+  owner: 'user',
+  spec: '443:8443',
+  state: 'held',
+  protocol: 'tcp',
+  family: 4,
+  requestedExternalPort: 443,
+  externalAddress: '198.51.100.7',
+  externalPort: 443,
+  internalClient: '192.168.1.10',
+  internalPort: 8443,
+  lifetimeSeconds: 7200,
+  expiresAt: '2026-01-01T02:00:00.000Z',
+  renewsAt: '2026-01-01T01:00:00.000Z',
+  via: 'pcp',
+  gateway: '192.168.1.1',
+  description: 'natward 8443/tcp',
+  notes: ['granted for less than asked'],
+  error: null,
+};
+
+export const GATEWAY: GatewayStatus = {
+  address: 'fe80::1%eth0',
+  family: 6,
+  interface: 'eth0',
+  localAddress: '192.168.1.10',
+  state: 'up',
+  protocols: ['pcp', 'upnp'],
+  externalAddress: '198.51.100.7',
+};
+
+export const STATUS: KeeperStatus = {
+  gateways: [GATEWAY],
+  leases: [LEASE],
+  warnings: ['the clock was set back'],
+  lastEventId: 41,
+};
+
+interface Wait {
+  readonly wake: () => void;
+}
+
+/** Answers with the values above unless a test says otherwise, and writes down what it was asked. */
+export class FakeKeeping implements LeaseKeeping {
+  readonly asked: unknown[] = [];
+  readonly subscriptions: (number | undefined)[] = [];
+  answerKeep: (options: KeepOptions) => Promise<readonly LeaseStatus[]> = async () => [LEASE];
+  answerDrop: (options: DropOptions) => Promise<DropReport> = async () => ({
+    released: [LEASE],
+    failures: [],
+  });
+  answerStatus: () => Promise<KeeperStatus> = async () => STATUS;
+  readonly #readers = new Set<{ queue: AgentEvent[]; wait: Wait | undefined; ended: boolean }>();
+  readonly #changed = new Set<() => void>();
+
+  keep(requests: readonly KeepRequest[], options: KeepOptions): Promise<readonly LeaseStatus[]> {
+    const { owner, timeoutMs } = options;
+    this.asked.push({ requests, owner, timeoutMs });
+    this.#tell();
+    return this.answerKeep(options);
+  }
+
+  drop(selectors: readonly DropSelector[], options: DropOptions): Promise<DropReport> {
+    this.asked.push({ selectors });
+    this.#tell();
+    return this.answerDrop(options);
+  }
+
+  status(): Promise<KeeperStatus> {
+    return this.answerStatus();
+  }
+
+  /** How many follow the events now. */
+  get readers(): number {
+    return this.#readers.size;
+  }
+
+  events(signal: AbortSignal, since?: number): AsyncIterable<AgentEvent> {
+    this.subscriptions.push(since);
+    const reader = { queue: [] as AgentEvent[], wait: undefined as Wait | undefined, ended: false };
+    this.#readers.add(reader);
+    const end = () => {
+      reader.ended = true;
+      reader.wait?.wake();
+    };
+    signal.addEventListener('abort', end);
+    if (signal.aborted) end();
+    this.#tell();
+    const leave = () => {
+      this.#readers.delete(reader);
+      this.#tell();
+    };
+    return (async function* () {
+      try {
+        for (;;) {
+          yield* reader.queue.splice(0);
+          if (reader.queue.length > 0) continue;
+          if (reader.ended) return;
+          await new Promise<void>((wake) => {
+            reader.wait = { wake };
+            if (reader.ended || reader.queue.length > 0) wake();
+          });
+        }
+      } finally {
+        leave();
+      }
+    })();
+  }
+
+  emit(...events: AgentEvent[]): void {
+    for (const reader of this.#readers) {
+      reader.queue.push(...events);
+      reader.wait?.wake();
+    }
+  }
+
+  /** The keeper ends its streams of its own accord. */
+  endEvents(): void {
+    for (const reader of this.#readers) {
+      reader.ended = true;
+      reader.wait?.wake();
+    }
+  }
+
+  #tell(): void {
+    for (const tell of this.#changed) tell();
+  }
+
+  /** Resolves when what this keeper has been asked makes `holds` true. */
+  until(holds: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const tell = () => {
+        if (!holds()) return;
+        this.#changed.delete(tell);
+        resolve();
+      };
+      this.#changed.add(tell);
+      tell();
+    });
+  }
+}
+
+export async function temporary(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'natward-test-'));
+  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export interface FakeAgent {
+  readonly keeping: FakeKeeping;
+  readonly server: ControlServer;
+  readonly client: AgentClient;
+  readonly place: string;
+  /** What natward did not expect. */
+  readonly errors: unknown[];
+}
+
+export async function startAgent(options: Partial<ControlServerOptions> = {}): Promise<FakeAgent> {
+  const keeping = new FakeKeeping();
+  const place = options.place ?? join(await temporary(), 'control.sock');
+  const errors: unknown[] = [];
+  const server = await startControlServer({
+    keeping,
+    place,
+    facts: FACTS,
+    clock: systemClock,
+    onError: (error) => errors.push(error),
+    ...options,
+  });
+  onTestFinished(() => server[Symbol.asyncDispose]());
+  return { keeping, server, client: new AgentClient(place, FACTS), place, errors };
+}
+
+export interface RawAnswer {
+  readonly status: number;
+  readonly headers: NodeJS.Dict<string | string[]>;
+  readonly body: string;
+  readonly json: () => unknown;
+}
+
+/** One question as some other program might ask it. */
+export function ask(
+  place: string,
+  method: string,
+  path: string,
+  options: { readonly headers?: Record<string, string>; readonly body?: string | Buffer } = {},
+): Promise<RawAnswer> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ socketPath: place, method, path, headers: options.headers, agent: false });
+    asked.on('error', reject);
+    asked.on('response', (answer) => {
+      const chunks: Buffer[] = [];
+      answer.on('data', (chunk: Buffer) => chunks.push(chunk));
+      answer.on('error', reject);
+      answer.on('end', () => {
+        const body = Buffer.concat(chunks).toString();
+        const { statusCode: status = 0, headers } = answer;
+        resolve({ status, headers, body, json: () => JSON.parse(body) });
+      });
+    });
+    asked.end(options.body);
+  });
+}
+
+export function postJson(place: string, path: string, document: unknown): Promise<RawAnswer> {
+  const body = typeof document === 'string' ? document : JSON.stringify(document);
+  return ask(place, 'POST', path, { headers: { 'content-type': 'application/json' }, body });
+}
