@@ -3,7 +3,7 @@
 # Where there is no apt it installs nothing and succeeds: the lab's tests then report themselves as skipped.
 set -euo pipefail
 
-packages=(miniupnpd miniupnpd-nftables nftables miniupnpc natpmpc iproute2 socat conntrack tcpdump)
+packages=(systemd miniupnpd miniupnpd-nftables nftables miniupnpc natpmpc iproute2 socat conntrack tcpdump)
 
 if ! command -v apt-get >/dev/null; then
   echo 'lab: this system has no apt-get, so nothing was installed and the lab tests will be skipped.'

@@ -1,0 +1,89 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { launchdPlist } from '../../../src/control/service/launchd.ts';
+import { MARK, systemdUnit } from '../../../src/control/service/systemd.ts';
+import { parseXml } from '../../../src/wire/xml.ts';
+
+const COMMAND = ['/usr/bin/node', '/usr/lib/natward/natward.cjs'] as const;
+
+function execStart(path: string): string {
+  const unit = systemdUnit({ command: ['/usr/bin/node', path], scope: 'system' });
+  return /^ExecStart=(.*)$/m.exec(unit)?.[1] ?? '';
+}
+
+describe('systemdUnit()', () => {
+  test('the unit is known to be ours by its first line', () => {
+    for (const scope of ['system', 'user'] as const) {
+      expect(systemdUnit({ command: COMMAND, scope }).split('\n')[0]).toBe(MARK);
+    }
+  });
+
+  test('the system’s unit has a user and directories of its own, and no capability', () => {
+    const lines = systemdUnit({ command: COMMAND, scope: 'system' }).split('\n');
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        'DynamicUser=yes',
+        'StateDirectory=natward',
+        'RuntimeDirectory=natward',
+        'CapabilityBoundingSet=',
+        'AmbientCapabilities=',
+        'ProtectHome=yes',
+        'Type=notify',
+        'WatchdogSec=60',
+      ]),
+    );
+    expect(lines.some((line) => line.startsWith('MemoryDenyWriteExecute'))).toBe(false);
+  });
+
+  test('a user’s unit leaves out what only the system’s manager can do', () => {
+    const unit = systemdUnit({ command: COMMAND, scope: 'user' });
+    for (const word of ['DynamicUser', 'network-online', 'CapabilityBoundingSet', 'multi-user']) {
+      expect(unit).not.toContain(word);
+    }
+    expect(unit).toContain('WantedBy=default.target');
+  });
+
+  test('a program under a home directory can still be read', () => {
+    const unit = systemdUnit({ command: ['/home/me/.nvm/node', '/home/me/natward.cjs'], scope: 'system' });
+    expect(unit).toContain('ProtectHome=read-only');
+  });
+
+  test.each([
+    ['/a b/n.cjs', '"/usr/bin/node" "/a b/n.cjs" "agent"'],
+    ['/a"b\\c/n.cjs', '"/usr/bin/node" "/a\\"b\\\\c/n.cjs" "agent"'],
+    ['/50%/$HOME/n.cjs', '"/usr/bin/node" "/50%%/$$HOME/n.cjs" "agent"'],
+  ])('%s stands in it as it is', (path, line) => {
+    expect(execStart(path)).toBe(line);
+  });
+
+  test('a path with a line end is refused', () => {
+    expect(() => execStart('/a\nExecStartPre=/bin/evil')).toThrow(/control character/);
+  });
+
+  test('no path adds a line', () => {
+    const count = systemdUnit({ command: COMMAND, scope: 'system' }).split('\n').length;
+    fc.assert(
+      fc.property(fc.string(), (path) => {
+        try {
+          expect(systemdUnit({ command: ['/n', path], scope: 'system' }).split('\n')).toHaveLength(count);
+        } catch (error) {
+          expect((error as Error).message).toMatch(/control character/);
+        }
+      }),
+    );
+  });
+});
+
+describe('launchdPlist()', () => {
+  test('it is well-formed, and has the words of the command', () => {
+    const text = launchdPlist({ command: ['/usr/local/bin/node', '/a & <b>/n.cjs'], logFile: '/l.log' });
+    expect(text).toContain('<string>/a &amp; &lt;b&gt;/n.cjs</string>');
+    expect(text).toContain('natward service install');
+    const body = text.replace(/<!DOCTYPE.*?>/s, '');
+    expect(parseXml(body).name).toBe('plist');
+  });
+
+  test('a path with a control character is refused', () => {
+    expect(() => launchdPlist({ command: ['/n', '/a\u0000'], logFile: '/l' })).toThrow(/control character/);
+  });
+});
