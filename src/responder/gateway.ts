@@ -9,6 +9,7 @@ import { setMaxListeners } from 'node:events';
 import { NatwardError } from '../errors.ts';
 import { family, type IpAddress } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
+import type { TransportProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 import { ANNOUNCE_ADDRESS, ANNOUNCE_PORT, encodeNatpmpResponse } from '../wire/natpmp.ts';
 import { encodePcpResponse } from '../wire/pcp.ts';
@@ -37,6 +38,10 @@ import type { TableEntry } from './table.ts';
 /** `natpmp` and `pcp` go to 224.0.0.1:5350 (pcp to ff02::1 as well), the others to the SSDP group. */
 type Announcement = 'ssdp alive' | 'ssdp update' | 'ssdp byebye' | 'natpmp' | 'pcp';
 
+/** RFC 6886, section 3.2.1; RFC 6887, section 14.1.1. */
+const ANNOUNCEMENTS = 10;
+const FIRST_PAUSE_MS = 250;
+
 export interface EmbeddedGateway extends AsyncDisposable {
   /** 0 where the protocol is not spoken. */
   readonly ports: GatewayPorts;
@@ -55,12 +60,26 @@ export interface EmbeddedGateway extends AsyncDisposable {
   set(change: Partial<Quirks>): void;
   /** A reboot: empties the table and closes its ports, resets the epoch, raises BOOTID. */
   wipe(): Promise<void>;
+  /** Ends one mapping behind its client's back, and closes its port. Reports whether there was one. */
+  remove(protocol: TransportProtocol, externalPort: number): Promise<boolean>;
+  /** Gives a port to a client that never asked, in place of whoever had it: an entry of UPnP without an end. */
+  give(protocol: TransportProtocol, externalPort: number, to: Endpoint): Promise<void>;
   /** A new external address: the epoch is reset (RFC 6886, section 3.6), the mappings stay. */
   changeExternalAddress(address: IpAddress): void;
   /** Moves description and control to another HTTP port, as some routers do at each reboot. */
   moveControlPort(): Promise<void>;
   /** Sends the announcement once: to `destination`, or to its group. */
   announce(announcement: Announcement, destination?: Endpoint): Promise<void>;
+  /**
+   * Says that it is back, as the standards would have it: SSDP byebye and alive, as `wipe()` has set BOOTID; NAT-PMP
+   * and PCP ten times, after 250 ms and doubling (RFC 6886, section 3.2.1; RFC 6887, section 14.1.1). Each goes
+   * to its group where nothing else is said. Resolves after the last one, two minutes later, or when it closes.
+   */
+  announceRestart(destinations?: {
+    readonly ssdp?: Endpoint;
+    readonly natpmp?: Endpoint;
+    readonly pcp?: Endpoint;
+  }): Promise<void>;
   /** Ends all mappings and closes all ports. */
   close(): Promise<void>;
 }
@@ -95,8 +114,26 @@ export async function startGateway(settings: GatewaySettings, clock: Clock): Pro
     await Promise.all(opened.map((part) => part.close()));
     await site.grants.close();
   };
+  const announce = async (announcement: Announcement, destination?: Endpoint) => {
+    for (const to of destination === undefined ? groupsOf(announcement, resolved) : [destination]) {
+      switch (announcement) {
+        case 'natpmp':
+        case 'pcp':
+          await mappingPort?.send(announcementPacket(announcement, site), to);
+          break;
+        case 'ssdp alive':
+          await ssdp?.announce('alive', to);
+          break;
+        case 'ssdp update':
+          await ssdp?.announce('update', to);
+          break;
+        case 'ssdp byebye':
+          await ssdp?.announce('byebye', to);
+      }
+    }
+  };
   try {
-    await checkOuterAddress(resolved);
+    if (resolved.carriesTraffic) await checkOuterAddress(resolved);
     if (resolved.protocols.includes('pcp') || resolved.protocols.includes('natpmp')) {
       mappingPort = new MappingPort(site, await bindEach(resolved.addresses, resolved.ports.pcp));
       opened.push(mappingPort);
@@ -133,32 +170,42 @@ export async function startGateway(settings: GatewaySettings, clock: Clock): Pro
     set,
     async wipe() {
       await site.grants.clear();
-      site.pinholes.remove(() => true);
+      site.pinholes.clear();
       site.identity.reboot();
       if (!hooks.has('keepsEpoch')) site.identity.resetEpoch();
       if (hooks.has('movesControlPort')) await http.open(0);
     },
+    remove: (protocol, externalPort) => site.grants.removeAt(protocol, externalPort),
+    give: (protocol, externalPort, to) =>
+      site.grants.plant('upnp', {
+        protocol,
+        externalPort,
+        internalClient: to.address,
+        internalPort: to.port,
+        expiresAtMs: undefined,
+        description: '',
+        enabled: true,
+        via: 'upnp',
+        nonce: undefined,
+        remotePeers: [],
+      }),
     changeExternalAddress(address) {
       site.identity.externalAddress = address;
       if (!hooks.has('keepsEpoch')) site.identity.resetEpoch();
     },
     moveControlPort: () => http.open(0),
-    async announce(announcement, destination) {
-      for (const to of destination === undefined ? groupsOf(announcement, resolved) : [destination]) {
-        switch (announcement) {
-          case 'natpmp':
-          case 'pcp':
-            await mappingPort?.send(announcementPacket(announcement, site), to);
-            break;
-          case 'ssdp alive':
-            await ssdp?.announce('alive', to);
-            break;
-          case 'ssdp update':
-            await ssdp?.announce('update', to);
-            break;
-          case 'ssdp byebye':
-            await ssdp?.announce('byebye', to);
+    announce,
+    async announceRestart(destinations = {}) {
+      await announce('ssdp byebye', destinations.ssdp);
+      await announce('ssdp alive', destinations.ssdp);
+      const spoken = (['natpmp', 'pcp'] as const).filter((one) => resolved.protocols.includes(one));
+      try {
+        for (let count = 1, pauseMs = FIRST_PAUSE_MS; count <= ANNOUNCEMENTS; count++, pauseMs *= 2) {
+          for (const one of spoken) await announce(one, destinations[one]);
+          if (count < ANNOUNCEMENTS) await clock.sleep(pauseMs, closing.signal);
         }
+      } catch {
+        // It closes.
       }
     },
     close,

@@ -47,10 +47,16 @@ export class Grants {
   }
 
   /** What is mapped now; with `via` only, where each protocol has a table of its own. */
-  list(via?: MappingProtocol): TableEntry[] {
-    const entries =
-      via === undefined ? this.#tables().flatMap((table) => table.list()) : this.table(via).list();
-    return entries.filter((entry) => this.#deadline(entry) > this.#clock.now());
+  list(via?: MappingProtocol): readonly TableEntry[] {
+    const nowMs = this.#clock.now();
+    const tables = via === undefined ? this.#tables() : [this.table(via)];
+    const live = tables.map((table) =>
+      // A control point may walk the table entry by entry: each step is one list.
+      !this.#hooks.has('deadline') && table.firstEndMs() > nowMs
+        ? table.list()
+        : table.list().filter((entry) => this.#deadline(entry) > nowMs),
+    );
+    return live.length === 1 ? (live[0] ?? []) : live.flat();
   }
 
   get(via: MappingProtocol, protocol: TransportProtocol, externalPort: number): TableEntry | undefined {
@@ -69,12 +75,24 @@ export class Grants {
     return this.#alone(() => around(this.#hooks.all('grant'), request, (changed) => this.#grantNow(changed)));
   }
 
-  /** Ends the mappings that `which` picks of those that `via` sees, and resolves with them. */
-  remove(via: MappingProtocol, which: (entry: TableEntry) => boolean): Promise<TableEntry[]> {
+  /** Ends the mappings that `pick` finds in the table that `via` sees, and resolves with them. */
+  remove(
+    via: MappingProtocol,
+    pick: (table: Table) => readonly TableEntry[],
+  ): Promise<readonly TableEntry[]> {
     return this.#alone(async () => {
-      const gone = this.table(via).list().filter(which);
+      const gone = pick(this.table(via));
       for (const entry of gone) await this.#drop(entry);
       return gone;
+    });
+  }
+
+  /** Ends what is mapped at a port, whoever sees it. Reports whether there was anything. */
+  removeAt(protocol: TransportProtocol, externalPort: number): Promise<boolean> {
+    return this.#alone(async () => {
+      const gone = this.#tables().flatMap((table) => table.get(protocol, externalPort) ?? []);
+      for (const entry of gone) await this.#drop(entry);
+      return gone.length > 0;
     });
   }
 
@@ -88,7 +106,7 @@ export class Grants {
 
   clear(): Promise<void> {
     return this.#alone(async () => {
-      for (const entry of this.#tables().flatMap((table) => table.list())) await this.#drop(entry);
+      for (const entry of this.#entries()) await this.#drop(entry);
     });
   }
 
@@ -105,9 +123,7 @@ export class Grants {
   /** One change at a time, ended mappings first. */
   #alone<T>(change: () => Promise<T>): Promise<T> {
     const result = this.#changes.then(async () => {
-      for (const entry of this.#tables().flatMap((table) => table.list())) {
-        if (this.#deadline(entry) <= this.#clock.now()) await this.#drop(entry);
-      }
+      for (const entry of this.#ended()) await this.#drop(entry);
       return change();
     });
     this.#changes = result.then(
@@ -117,9 +133,22 @@ export class Grants {
     return result;
   }
 
+  #ended(): readonly TableEntry[] {
+    const nowMs = this.#clock.now();
+    if (!this.#hooks.has('deadline')) return this.#tables().flatMap((table) => table.ending(nowMs));
+    // A quirk may end any mapping at any time.
+    return this.#entries().filter((entry) => this.#deadline(entry) <= nowMs);
+  }
+
   #schedule(): void {
-    const deadlines = this.#tables().flatMap((table) => table.list().map((entry) => this.#deadline(entry)));
+    const deadlines = this.#hooks.has('deadline')
+      ? this.#entries().map((entry) => this.#deadline(entry))
+      : this.#tables().map((table) => table.firstEndMs());
     this.#sweeper.wakeAt(deadlines.reduce((first, next) => Math.min(first, next), Number.POSITIVE_INFINITY));
+  }
+
+  #entries(): readonly TableEntry[] {
+    return this.#tables().flatMap((table) => table.list());
   }
 
   #deadline(entry: TableEntry): number {
@@ -152,14 +181,14 @@ export class Grants {
   #existing(request: GrantRequest): TableEntry | undefined {
     const { protocol, internalClient, internalPort, suggestedExternalPort } = request;
     const table = this.table(request.via);
-    if (request.via !== 'upnp') return table.toInternal(protocol, internalClient, internalPort);
+    if (request.via !== 'upnp') return table.toInternal(protocol, internalClient, internalPort)[0];
     const entry = table.get(protocol, suggestedExternalPort);
     if (entry?.internalClient !== internalClient) return undefined;
     return request.exact || entry.internalPort === internalPort ? entry : undefined;
   }
 
   async #make(request: GrantRequest): Promise<GrantOutcome> {
-    const count = this.#tables().reduce((sum, table) => sum + table.list().length, 0);
+    const count = this.#tables().reduce((sum, table) => sum + table.size, 0);
     if (count >= this.#settings.maxMappings) return refused('table-full');
     const { protocol, via, nonce } = request;
     const refusals = new Set<Refusal>();
@@ -241,9 +270,7 @@ export class Grants {
   }
 
   async #drop(entry: TableEntry): Promise<void> {
-    for (const table of this.#tables()) {
-      if (table.get(entry.protocol, entry.externalPort) === entry) table.delete(entry);
-    }
+    for (const table of this.#tables()) table.delete(entry);
     this.#lastTrafficMs.delete(`${entry.protocol} ${entry.externalPort}`);
     await this.#settle(entry.protocol, entry.externalPort);
   }

@@ -29,6 +29,12 @@ interface HeardSearch {
   readonly address: IpAddress;
 }
 
+/** A NAT-PMP request, and who asks. */
+interface HeardNatpmp {
+  readonly request: NatpmpRequest;
+  readonly source: IpAddress;
+}
+
 /** A packet that goes out before the right answer. */
 export interface Decoy {
   readonly packet: Uint8Array;
@@ -61,7 +67,7 @@ export interface Hooks {
 
   /** The external address as it is reported. */
   readonly externalAddress?: (address: string) => string;
-  readonly natpmp?: Around<NatpmpRequest, NatpmpResponse>;
+  readonly natpmp?: Around<HeardNatpmp, NatpmpResponse>;
   readonly action?: Around<ActionCall, ActionReply>;
 
   /** The answers to a search, before they are encoded. */

@@ -15,7 +15,8 @@ import type { Refusal } from './grant.ts';
 import { around } from './hooks.ts';
 import { exchanged, reportedAddress, type Site } from './site.ts';
 
-const RESULT: Readonly<Record<Refusal, number>> = {
+/** What a refusal is called here. */
+export const NATPMP_REFUSAL: Readonly<Record<Refusal, number>> = {
   'not-authorized': NATPMP_RESULT.NOT_AUTHORIZED,
   'wrong-nonce': NATPMP_RESULT.NOT_AUTHORIZED,
   'denied-port': NATPMP_RESULT.NOT_AUTHORIZED,
@@ -38,7 +39,9 @@ export async function answerNatpmp(
   }
   return exchanged(site, 'natpmp', natpmpKind(request), async () =>
     encodeNatpmpResponse(
-      await around(site.hooks.all('natpmp'), request, (asked) => serve(asked, source, site)),
+      await around(site.hooks.all('natpmp'), { request, source }, (asked) =>
+        serve(asked.request, asked.source, site),
+      ),
     ),
   );
 }
@@ -88,12 +91,10 @@ async function serve(request: NatpmpRequest, source: IpAddress, site: Site): Pro
   const answer = { opcode: 'map', protocol, internalPort, epochSeconds } as const;
   if (lifetimeSeconds === 0) {
     // Section 3.4: internal port 0 ends all mappings of this host and protocol; one that is not there is ended.
-    await site.grants.remove(
-      'natpmp',
-      (entry) =>
-        entry.internalClient === source &&
-        entry.protocol === protocol &&
-        (internalPort === 0 || entry.internalPort === internalPort),
+    await site.grants.remove('natpmp', (table) =>
+      internalPort === 0
+        ? table.list().filter((entry) => entry.internalClient === source && entry.protocol === protocol)
+        : table.toInternal(protocol, source, internalPort),
     );
     return { ...answer, result: NATPMP_RESULT.SUCCESS, externalPort: 0, lifetimeSeconds: 0 };
   }
@@ -117,7 +118,7 @@ async function serve(request: NatpmpRequest, source: IpAddress, site: Site): Pro
     // The port and the lifetime of a refusal mean nothing; they go back as they came.
     return {
       ...answer,
-      result: RESULT[outcome.refusal],
+      result: NATPMP_REFUSAL[outcome.refusal],
       externalPort: suggestedExternalPort,
       lifetimeSeconds,
     };

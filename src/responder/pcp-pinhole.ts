@@ -17,17 +17,15 @@ export function answerPinholeMap(request: MapRequest, client: IpAddress, site: S
   }
   const external = { externalPort: map.internalPort, externalAddress: client };
   if (request.lifetimeSeconds === 0) {
-    const meant = site.pinholes
-      .list()
-      .filter(
-        (pinhole) =>
-          pinhole.internalClient === client &&
-          (map.protocol === 0 || pinhole.protocol === map.protocol) &&
-          (map.internalPort === 0 || pinhole.internalPort === map.internalPort),
-      );
+    const { internalPort } = map;
+    const near = internalPort === 0 ? site.pinholes.list() : site.pinholes.to(client, internalPort);
+    const meant = near.filter(
+      (pinhole) =>
+        pinhole.internalClient === client && (map.protocol === 0 || pinhole.protocol === map.protocol),
+    );
     const own = meant.filter(({ nonce }) => nonce === undefined || sameNonce(nonce, map.nonce));
-    if (map.internalPort !== 0 && own.length < meant.length) return refused(PCP_RESULT.NOT_AUTHORIZED);
-    site.pinholes.remove((pinhole) => own.includes(pinhole));
+    if (internalPort !== 0 && own.length < meant.length) return refused(PCP_RESULT.NOT_AUTHORIZED);
+    for (const pinhole of own) site.pinholes.delete(pinhole);
     return { result: PCP_RESULT.SUCCESS, lifetimeSeconds: 0, map: { ...map, ...external } };
   }
   const unlike =

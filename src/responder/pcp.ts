@@ -52,6 +52,7 @@ const SHORT_ERRORS: ReadonlySet<number> = new Set([
   PCP_RESULT.CANNOT_PROVIDE_EXTERNAL,
 ]);
 const MAX_FILTERS = 8;
+const TRANSPORTS: readonly TransportProtocol[] = ['tcp', 'udp'];
 
 /** Resolves with the answer; undefined where there is none to give. */
 export async function answerPcp(
@@ -168,13 +169,20 @@ async function grant(
 
 /** Section 15.1: ends one mapping, or with port 0 all that have the same nonce. One that is not there is ended. */
 async function unmap(map: PcpMap, client: IpAddress, site: Site): Promise<MapAnswer> {
-  const meant = (entry: TableEntry) =>
-    entry.internalClient === client &&
-    (map.protocol === 0 || PROTOCOL_NUMBER[entry.protocol] === map.protocol) &&
-    (map.internalPort === 0 || entry.internalPort === map.internalPort);
-  const owned = (entry: TableEntry) => entry.nonce === undefined || sameNonce(entry.nonce, map.nonce);
-  const gone = await site.grants.remove('pcp', (entry) => meant(entry) && owned(entry));
-  const kept = map.internalPort !== 0 && gone.length === 0 && site.grants.list('pcp').some(meant);
+  const { internalPort, nonce } = map;
+  const protocols = TRANSPORTS.filter((one) => [0, PROTOCOL_NUMBER[one]].includes(map.protocol));
+  let kept = false;
+  await site.grants.remove('pcp', (table) => {
+    const meant: readonly TableEntry[] =
+      internalPort === 0
+        ? table
+            .list()
+            .filter((entry) => entry.internalClient === client && protocols.includes(entry.protocol))
+        : protocols.flatMap((protocol) => table.toInternal(protocol, client, internalPort));
+    const own = meant.filter((entry) => entry.nonce === undefined || sameNonce(entry.nonce, nonce));
+    kept = internalPort !== 0 && own.length === 0 && meant.length > 0;
+    return own;
+  });
   return { result: kept ? PCP_RESULT.NOT_AUTHORIZED : PCP_RESULT.SUCCESS, lifetimeSeconds: 0, map };
 }
 

@@ -7,6 +7,8 @@
 import { type IpAddress, withoutZone } from '../net/address.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
+import { Deadlines } from './deadlines.ts';
+import { MultiMap } from './multi-map.ts';
 
 export interface Pinhole {
   /** 0..65535. */
@@ -30,10 +32,13 @@ export type PinholeSpot = Pick<
   'protocol' | 'internalClient' | 'internalPort' | 'remoteHost' | 'remotePort'
 >;
 
+/** No look-up here is a walk, as in table.ts. */
 export class Pinholes {
   readonly #clock: Clock;
   readonly #most: number;
-  #pinholes: readonly Pinhole[] = [];
+  readonly #pinholes = new Map<number, Pinhole>();
+  readonly #inner = new MultiMap<Pinhole>();
+  readonly #deadlines = new Deadlines<Pinhole>((pinhole) => this.#has(pinhole));
   #nextId = 0;
 
   constructor(clock: Clock, most: number) {
@@ -42,19 +47,25 @@ export class Pinholes {
   }
 
   list(): readonly Pinhole[] {
-    return this.#pinholes.filter((pinhole) => pinhole.expiresAtMs > this.#clock.now());
+    this.#sweep();
+    return [...this.#pinholes.values()];
   }
 
   get(uniqueId: number): Pinhole | undefined {
-    return this.list().find((pinhole) => pinhole.uniqueId === uniqueId);
+    this.#sweep();
+    return this.#pinholes.get(uniqueId);
+  }
+
+  /** Those of one port of one host, whichever protocols and peers they are for. */
+  to(internalClient: IpAddress, internalPort: number): readonly Pinhole[] {
+    this.#sweep();
+    return this.#inner.get(innerKey({ internalClient, internalPort }));
   }
 
   at(spot: PinholeSpot): Pinhole | undefined {
-    return this.list().find(
+    return this.to(spot.internalClient, spot.internalPort).find(
       (pinhole) =>
         pinhole.protocol === spot.protocol &&
-        pinhole.internalPort === spot.internalPort &&
-        pinhole.internalClient === withoutZone(spot.internalClient) &&
         pinhole.remoteHost === spot.remoteHost &&
         pinhole.remotePort === spot.remotePort,
     );
@@ -63,26 +74,49 @@ export class Pinholes {
   /** Makes a pinhole, or renews the one at the same spot. undefined: there is no room. */
   put(pinhole: Omit<Pinhole, 'uniqueId'>): Pinhole | undefined {
     const existing = this.at(pinhole);
-    const others = this.list().filter((other) => other !== existing);
-    if (others.length >= this.#most) return undefined;
+    if (existing === undefined && this.#pinholes.size >= this.#most) return undefined;
     const made = {
       ...pinhole,
       internalClient: withoutZone(pinhole.internalClient),
-      uniqueId: existing?.uniqueId ?? this.#freeId(others),
+      uniqueId: existing?.uniqueId ?? this.#freeId(),
     };
-    this.#pinholes = [...others, made];
+    if (existing !== undefined) this.#inner.delete(innerKey(existing), existing);
+    this.#pinholes.set(made.uniqueId, made);
+    this.#inner.add(innerKey(made), made);
+    this.#deadlines.add(made, this.#pinholes.size);
     return made;
   }
 
-  remove(which: (pinhole: Pinhole) => boolean): void {
-    this.#pinholes = this.list().filter((pinhole) => !which(pinhole));
+  delete(pinhole: Pinhole): void {
+    if (!this.#has(pinhole)) return;
+    this.#pinholes.delete(pinhole.uniqueId);
+    this.#inner.delete(innerKey(pinhole), pinhole);
   }
 
-  #freeId(others: readonly Pinhole[]): number {
-    const taken = new Set(others.map((other) => other.uniqueId));
-    while (taken.has(this.#nextId)) this.#nextId = (this.#nextId + 1) % 65_536;
+  clear(): void {
+    for (const pinhole of this.#pinholes.values()) this.delete(pinhole);
+  }
+
+  #has(pinhole: Pinhole): boolean {
+    return this.#pinholes.get(pinhole.uniqueId) === pinhole;
+  }
+
+  /** Nothing is open that would have to be closed in time: the ended ones go when somebody looks. */
+  #sweep(): void {
+    for (const pinhole of this.#deadlines.take(this.#clock.now())) this.delete(pinhole);
+  }
+
+  #freeId(): number {
+    while (this.#pinholes.has(this.#nextId)) this.#nextId = (this.#nextId + 1) % 65_536;
     const id = this.#nextId;
     this.#nextId = (id + 1) % 65_536;
     return id;
   }
+}
+
+function innerKey({
+  internalClient,
+  internalPort,
+}: Pick<Pinhole, 'internalClient' | 'internalPort'>): string {
+  return `${internalPort} ${withoutZone(internalClient)}`;
 }

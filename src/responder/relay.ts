@@ -42,7 +42,7 @@ export class Relay {
   /** Resolves with false where the port cannot be had: another program listens there, or the host forbids it. */
   async open(protocol: TransportProtocol, port: number): Promise<boolean> {
     const key = `${protocol} ${port}`;
-    if (this.#listeners.has(key)) return true;
+    if (!this.#settings.carriesTraffic || this.#listeners.has(key)) return true;
     const at: Endpoint = { address: this.#settings.outerAddress, port };
     const route: Route = (peer) => this.#route(protocol, port, peer);
     try {

@@ -48,8 +48,13 @@ export interface GatewaySettings {
    * section 15), what their standards allow for IGD:1 (no end) and IGD:2 (a week).
    */
   readonly maxLifetimeSeconds?: number;
-  /** 32..1000 mappings, and as many pinholes; 256 where nothing is said. */
+  /** 32 to 1000 mappings (65,535 where no traffic is carried), and as many pinholes; 256 where nothing is said. */
   readonly maxMappings?: number;
+  /**
+   * Off, a mapping is an entry in the table and nothing listens: for tests and measurements of many, and for
+   * outer addresses that this host does not have. On, where nothing is said.
+   */
+  readonly carriesTraffic?: boolean;
   /** External ports that nobody gets; WANIPConnection:2, section 2.5, recommends 1-1023 for strangers. */
   readonly deniedExternalPorts?: readonly PortRange[];
   /** The IPv6 firewall of WANIPv6FirewallControl; both true where nothing is said. */
@@ -87,6 +92,7 @@ export interface ResolvedSettings {
   readonly minLifetimeSeconds: number;
   readonly maxLifetimeSeconds: number | undefined;
   readonly maxMappings: number;
+  readonly carriesTraffic: boolean;
   readonly deniedExternalPorts: readonly PortRange[];
   readonly firewallEnabled: boolean;
   readonly inboundPinholeAllowed: boolean;
@@ -105,10 +111,11 @@ export function resolveSettings(settings: GatewaySettings): ResolvedSettings {
     throw new NatwardError('USAGE', `${address} and ${otherAddress} are of one family`);
   }
   const outerAddress = checkedAddress(settings.outerAddress);
-  const maxMappings = settings.maxMappings ?? 256;
-  // Routers hold 32 at the least; each mapping is a listening socket, and 1000 of them are enough for one process.
-  if (!Number.isInteger(maxMappings) || maxMappings < 32 || maxMappings > 1000) {
-    throw new NatwardError('USAGE', `a table of ${maxMappings} mappings: it holds 32 to 1000`);
+  const { maxMappings = 256, carriesTraffic = true } = settings;
+  // Routers hold 32 at the least; where a mapping is a listening socket, 1000 of them are enough for one process.
+  const mostMappings = carriesTraffic ? 1000 : 65_535;
+  if (!Number.isInteger(maxMappings) || maxMappings < 32 || maxMappings > mostMappings) {
+    throw new NatwardError('USAGE', `a table of ${maxMappings} mappings: it holds 32 to ${mostMappings}`);
   }
   return {
     address,
@@ -126,6 +133,7 @@ export function resolveSettings(settings: GatewaySettings): ResolvedSettings {
     minLifetimeSeconds: settings.minLifetimeSeconds ?? 120,
     maxLifetimeSeconds: settings.maxLifetimeSeconds,
     maxMappings,
+    carriesTraffic,
     deniedExternalPorts: settings.deniedExternalPorts ?? [],
     firewallEnabled: settings.firewall?.enabled ?? true,
     inboundPinholeAllowed: settings.firewall?.inboundPinholeAllowed ?? true,

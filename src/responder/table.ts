@@ -6,6 +6,8 @@
 import { family, type IpAddress, sameNetwork } from '../net/address.ts';
 import type { Endpoint, RemotePeer } from '../net/endpoint.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
+import { Deadlines } from './deadlines.ts';
+import { MultiMap } from './multi-map.ts';
 
 export interface TableEntry {
   readonly protocol: TransportProtocol;
@@ -25,43 +27,75 @@ export interface TableEntry {
   readonly remotePeers: readonly RemotePeer[];
 }
 
+/** No look-up here is a walk: a table of ten thousand answers as fast as one of ten. */
 export class Table {
   readonly #entries = new Map<string, TableEntry>();
+  readonly #inner = new MultiMap<TableEntry>();
+  readonly #deadlines = new Deadlines<TableEntry>((entry) => this.has(entry));
+  #listed: readonly TableEntry[] | undefined;
 
-  get(protocol: TransportProtocol, externalPort: number): TableEntry | undefined {
-    return this.#entries.get(`${protocol} ${externalPort}`);
+  get size(): number {
+    return this.#entries.size;
   }
 
-  /** The mapping to an internal endpoint; the oldest, where UPnP made several. */
+  has(entry: TableEntry): boolean {
+    return this.get(entry.protocol, entry.externalPort) === entry;
+  }
+
+  get(protocol: TransportProtocol, externalPort: number): TableEntry | undefined {
+    return this.#entries.get(outerKey({ protocol, externalPort }));
+  }
+
+  /** The mappings to an internal endpoint: one, or those that UPnP made, the oldest first. */
   toInternal(
     protocol: TransportProtocol,
     internalClient: IpAddress,
     internalPort: number,
-  ): TableEntry | undefined {
-    for (const entry of this.#entries.values()) {
-      if (
-        entry.protocol === protocol &&
-        entry.internalPort === internalPort &&
-        entry.internalClient === internalClient
-      ) {
-        return entry;
-      }
-    }
-    return undefined;
+  ): readonly TableEntry[] {
+    return this.#inner.get(innerKey({ protocol, internalClient, internalPort }));
   }
 
   /** In the order in which they were made. */
-  list(): TableEntry[] {
-    return [...this.#entries.values()];
+  list(): readonly TableEntry[] {
+    this.#listed ??= [...this.#entries.values()];
+    return this.#listed;
   }
 
+  /** When the first lifetime ends; Infinity where none does. */
+  firstEndMs(): number {
+    return this.#deadlines.firstMs();
+  }
+
+  /** Those whose lifetime ends by then. They are still in the table. */
+  ending(untilMs: number): readonly TableEntry[] {
+    return this.#deadlines.take(untilMs);
+  }
+
+  /** In place of the one at the same external port. */
   put(entry: TableEntry): void {
-    this.#entries.set(`${entry.protocol} ${entry.externalPort}`, entry);
+    const before = this.get(entry.protocol, entry.externalPort);
+    if (before !== undefined) this.#inner.delete(innerKey(before), before);
+    this.#entries.set(outerKey(entry), entry);
+    this.#inner.add(innerKey(entry), entry);
+    this.#deadlines.add(entry, this.size);
+    this.#listed = undefined;
   }
 
+  /** One that is not there any more is left alone, and so is what is there in its place. */
   delete(entry: TableEntry): void {
-    this.#entries.delete(`${entry.protocol} ${entry.externalPort}`);
+    if (!this.has(entry)) return;
+    this.#entries.delete(outerKey(entry));
+    this.#inner.delete(innerKey(entry), entry);
+    this.#listed = undefined;
   }
+}
+
+function outerKey({ protocol, externalPort }: Pick<TableEntry, 'protocol' | 'externalPort'>): string {
+  return `${protocol} ${externalPort}`;
+}
+
+function innerKey(inner: Pick<TableEntry, 'protocol' | 'internalClient' | 'internalPort'>): string {
+  return `${inner.protocol} ${inner.internalPort} ${inner.internalClient}`;
 }
 
 /** Reports whether `peer` may send to a mapping that is limited to `remotePeers`. */

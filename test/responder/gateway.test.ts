@@ -143,6 +143,7 @@ describe('startGateway()', () => {
     ['two addresses of one family', { otherAddress: '127.0.0.3' }],
     ['a table too small', { maxMappings: 31 }],
     ['a table too large', { maxMappings: 1001 }],
+    ['one that is too large even without traffic', { maxMappings: 65_536, carriesTraffic: false }],
   ])('refuses %s', async (_what, settings) => {
     await expect(gatewayFor(settings)).rejects.toMatchObject({ code: 'USAGE' });
   });

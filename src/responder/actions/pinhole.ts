@@ -56,8 +56,7 @@ export const updatePinhole: Action = (call, site) => {
 };
 
 export const deletePinhole: Action = (call, site) => {
-  const { uniqueId } = own(call, site);
-  site.pinholes.remove((pinhole) => pinhole.uniqueId === uniqueId);
+  site.pinholes.delete(own(call, site));
   return response();
 };
 

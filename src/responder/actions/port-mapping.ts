@@ -87,7 +87,7 @@ export const deletePortMapping: Action = async (call, site) => {
   const entry = specific(call, site);
   if (entry === undefined) return fault(714);
   if (!site.grants.mayActFor(call.requester, entry.internalClient)) return fault(606);
-  await site.grants.remove('upnp', (other) => other === entry);
+  await site.grants.remove('upnp', (table) => (table.has(entry) ? [entry] : []));
   return response();
 };
 
@@ -96,7 +96,7 @@ export const deletePortMappingRange: Action = async (call, site) => {
   if (meant.length === 0) return fault(730);
   const own = meant.filter((entry) => site.grants.mayActFor(call.requester, entry.internalClient));
   if (own.length === 0) return fault(606);
-  await site.grants.remove('upnp', (entry) => own.includes(entry));
+  await site.grants.remove('upnp', (table) => own.filter((entry) => table.has(entry)));
   return response();
 };
 

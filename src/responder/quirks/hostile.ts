@@ -22,6 +22,10 @@ export function delayMs(delays: NonNullable<Misbehaviour['delayMs']>, { site }: 
   };
 }
 
+export function silent(): Hooks {
+  return { exchange: async () => undefined };
+}
+
 export function silentOn(kinds: readonly string[]): Hooks {
   return { exchange: async ({ kind }, next) => (kinds.includes(kind) ? undefined : next()) };
 }

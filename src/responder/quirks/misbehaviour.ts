@@ -19,6 +19,8 @@ export interface Misbehaviour {
         readonly http?: number;
       }
     | undefined;
+  /** Nothing is executed and nothing answered: as if it were off. What is mapped is still carried; `wipe()` ends that. */
+  readonly silent?: boolean;
   /** Kinds, as the counters call them, that are neither executed nor answered. */
   readonly silentOn?: readonly string[];
   /** Kinds that are executed; the first so many of each are not answered. */

@@ -5,6 +5,7 @@
 
 import type { IpAddress } from '../../net/address.ts';
 import type { Misbehaviour } from './misbehaviour.ts';
+import type { VpnHabits } from './vpn.ts';
 
 /** How a header that should be `Name: value` and CRLF comes. */
 export type SsdpHeaders = 'no-last-line' | 'mixed-case' | 'lf-only';
@@ -87,6 +88,8 @@ interface RouterQuirks {
   readonly http?: HttpStyle | undefined;
   /** 724 SamePortValuesRequired unless both ports are the same (WANIPConnection:1, table of errors). */
   readonly samePortsRequired?: boolean;
+  /** NAT-PMP as VPN providers serve it: 60 s at most, a port that the gateway chooses. Proton VPN. */
+  readonly vpnHabits?: VpnHabits | undefined;
 }
 
 /** Everything that can be switched: what routers get wrong, and what hostile or slow ones do. */

@@ -33,8 +33,8 @@ export function disconnectedYetWorking(): Hooks {
 
 export function natpmpTruncatesPorts(): Hooks {
   return {
-    async natpmp(request, next) {
-      const answer = await next(request);
+    async natpmp(heard, next) {
+      const answer = await next(heard);
       if (answer.opcode !== 'map') return answer;
       return {
         ...answer,
@@ -47,7 +47,7 @@ export function natpmpTruncatesPorts(): Hooks {
 
 export function natpmpNetworkFailure({ site }: Inside): Hooks {
   return {
-    async natpmp(request): Promise<NatpmpResponse> {
+    async natpmp({ request }): Promise<NatpmpResponse> {
       const failed = { result: NATPMP_RESULT.NETWORK_FAILURE, epochSeconds: site.identity.epochSeconds };
       if (request.opcode === 'address') return { ...failed, opcode: 'address', externalAddress: '0.0.0.0' };
       const { suggestedExternalPort: externalPort, ...asked } = request;

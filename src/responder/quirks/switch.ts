@@ -15,6 +15,7 @@ import {
   hugeBody,
   loseAnswers,
   redirect,
+  silent,
   silentOn,
   slowBody,
   xmlBomb,
@@ -31,6 +32,7 @@ import {
   refreshDoesNotExtend,
 } from './leases.ts';
 import type { Quirks } from './quirks.ts';
+import { vpnHabits } from './vpn.ts';
 import {
   conflictAs501,
   conflictWithManualRule,
@@ -97,7 +99,9 @@ const MAKERS: Makers = {
   queryInControlUrl,
   http: httpStyle,
   samePortsRequired,
+  vpnHabits,
   delayMs,
+  silent,
   silentOn,
   loseAnswers,
   junkFirst,
