@@ -16,6 +16,7 @@ import { type EmbeddedGateway, startGateway } from '../../src/responder/gateway.
 import type { GatewaySettings } from '../../src/responder/settings.ts';
 import { type HttpRequest, type HttpResponse, httpRequest } from '../../src/system/http.ts';
 import { realSystem, type System } from '../../src/system/system.ts';
+import type { UdpOptions, UdpSocket } from '../../src/system/udp.ts';
 import { SSDP_PORT } from '../../src/wire/ssdp.ts';
 import { TestClock } from './test-clock.ts';
 
@@ -63,25 +64,14 @@ export function gatewayAt(address: IpAddress, ports: Gateway['ports']): Gateway 
  * gateway's own SSDP port, at which the embedded gateway has joined the group: no other test hears it.
  */
 export function systemFor(gateway: Gateway, clock: TestClock): System {
+  clock.willBeTold();
   return {
     ...realSystem,
     clock,
-    async openUdp(options) {
-      const socket = await realSystem.openUdp({
-        ...options,
-        onDatagram: (data, source) => {
-          clock.stir();
-          options.onDatagram(data, source);
-        },
-      });
-      return {
-        local: socket.local,
-        send: (data, to) =>
-          socket.send(data, to?.port === SSDP_PORT ? { ...to, port: gateway.ports.ssdp } : to),
-        [Symbol.asyncDispose]: () => socket[Symbol.asyncDispose](),
-      };
-    },
-    http: (request) => httpWithin(clock, request),
+    openUdp: (options) => clock.during(openTold(gateway, clock, options)),
+    http: (request) => clock.during(httpWithin(clock, request)),
+    web: (request) => clock.during(realSystem.web(request)),
+    runProgram: (request) => clock.during(realSystem.runProgram(request)),
     network: async () => ({
       defaultRoutes: [
         { family: gateway.family, interface: gateway.interface, gateway: gateway.address, metric: 0 },
@@ -99,6 +89,25 @@ export function systemFor(gateway: Gateway, clock: TestClock): System {
   };
 }
 
+async function openTold(gateway: Gateway, clock: TestClock, options: UdpOptions): Promise<UdpSocket> {
+  const ends = {};
+  const socket = await realSystem.openUdp({
+    ...options,
+    onDatagram: (data, source) => {
+      clock.heard(ends);
+      options.onDatagram(data, source);
+    },
+  });
+  return {
+    local: socket.local,
+    send(data, to) {
+      clock.asked(ends);
+      socket.send(data, to?.port === SSDP_PORT ? { ...to, port: gateway.ports.ssdp } : to);
+    },
+    [Symbol.asyncDispose]: () => clock.during(socket[Symbol.asyncDispose]()),
+  };
+}
+
 /** The real client has a limit of real seconds; this one's are the clock's. */
 async function httpWithin(clock: TestClock, request: HttpRequest): Promise<HttpResponse> {
   const [done, late] = [new AbortController(), new AbortController()];
@@ -112,7 +121,6 @@ async function httpWithin(clock: TestClock, request: HttpRequest): Promise<HttpR
     return await httpRequest({ ...request, signal: AbortSignal.any(signals) });
   } finally {
     done.abort();
-    clock.stir();
   }
 }
 

@@ -3,6 +3,9 @@
  * moves it as far as a promise needs. Real sockets work meanwhile: before it jumps to the next timer, `settle`
  * waits until nothing has happened on the network for a short while. So silence, hedges and deadlines cost no
  * real seconds, and an answer that is on its way is never late.
+ *
+ * A system that tells its clock of all that it begins (support/gateway.ts does) makes long times cheap: while no
+ * request is under way nothing can happen but the next timer, and nobody waits to see that nothing does.
  */
 
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
@@ -11,6 +14,8 @@ import { aborted, type Clock } from '../../src/system/clock.ts';
 /** Loopback delivers at once and all ends live in this process: some turns of its loop are enough. */
 const QUIET_TURNS = 20;
 const QUIET_MS = 5;
+/** Where the clock knows of everything that is under way, and nothing is. */
+const IDLE_TURNS = 4;
 /** A timer that is further away than any retransmission is only jumped to when nothing else can be meant. */
 const NEAR_MS = 60_000;
 const FAR_QUIET_MS = 500;
@@ -28,6 +33,11 @@ export class TestClock implements Clock {
   #sleptMs = 0;
   readonly #timers = new Set<Timer>();
   #stirs = 0;
+  /** Whether somebody tells of all that is under way. */
+  #isTold = false;
+  #working = 0;
+  /** Datagrams that may still be answered, by the socket that they went out from. */
+  readonly #asked = new Map<object, number>();
 
   now(): number {
     return this.#nowMs;
@@ -76,6 +86,35 @@ export class TestClock implements Clock {
     this.#stirs++;
   }
 
+  /** From now on `during` and `asked` tell of all that is under way. */
+  willBeTold(): void {
+    this.#isTold = true;
+  }
+
+  /** Something is under way outside of this time until `work` settles; settles as it does. */
+  async during<T>(work: PromiseLike<T>): Promise<T> {
+    this.#working++;
+    try {
+      return await work;
+    } finally {
+      this.#working--;
+      this.stir();
+    }
+  }
+
+  /** A datagram went out from `socket`: an answer may come. */
+  asked(socket: object): void {
+    this.#asked.set(socket, (this.#asked.get(socket) ?? 0) + 1);
+  }
+
+  /** A datagram came to `socket`. */
+  heard(socket: object): void {
+    this.stir();
+    const left = (this.#asked.get(socket) ?? 0) - 1;
+    if (left > 0) this.#asked.set(socket, left);
+    else this.#asked.delete(socket);
+  }
+
   /** Moves on by `ms`, through every timer on the way; what each of them sets off gets its turns. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#nowMs + ms;
@@ -95,6 +134,7 @@ export class TestClock implements Clock {
       done = true;
     };
     promise.then(finish, finish);
+    this.asked(promise); // The test itself may have set something off just before.
     for (;;) {
       await this.#quiet(() => done);
       const next = this.#next();
@@ -114,14 +154,27 @@ export class TestClock implements Clock {
         seen = this.#stirs;
         sinceMs = performance.now();
         quietTurns = 0;
-      } else if (quietTurns > QUIET_TURNS && performance.now() - sinceMs >= this.#patienceMs()) return;
+      } else if (this.#isIdle() && quietTurns >= IDLE_TURNS) {
+        return;
+      } else if (quietTurns > QUIET_TURNS && performance.now() - sinceMs >= this.#patienceMs()) {
+        this.#asked.clear(); // No answer comes any more.
+        return;
+      }
     }
+  }
+
+  #isIdle(): boolean {
+    return this.#knowsOfNoWork() && this.#asked.size === 0 && this.#timers.size > 0;
+  }
+
+  #knowsOfNoWork(): boolean {
+    return this.#isTold && this.#working === 0;
   }
 
   #patienceMs(): number {
     const next = this.#next();
     if (next === undefined) return STUCK_MS;
-    return next.dueMs - this.#nowMs > NEAR_MS ? FAR_QUIET_MS : QUIET_MS;
+    return next.dueMs - this.#nowMs > NEAR_MS && !this.#knowsOfNoWork() ? FAR_QUIET_MS : QUIET_MS;
   }
 
   #next(): Timer | undefined {

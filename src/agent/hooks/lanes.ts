@@ -160,6 +160,7 @@ export class NewestLane<T extends string | number> extends Lane {
 
   clear(): void {
     this.#wanted = undefined;
+    this.wake();
   }
 
   protected hasWork(): boolean {

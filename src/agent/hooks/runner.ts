@@ -4,6 +4,7 @@
  * does is in a file for each kind; what goes wrong there becomes a warning, without anything secret.
  */
 
+import { setMaxListeners } from 'node:events';
 import { isNatwardError, NatwardError } from '../../errors.ts';
 import { fired } from '../../system/clock.ts';
 import type { System } from '../../system/system.ts';
@@ -60,6 +61,8 @@ export class HookRunner implements AsyncDisposable {
   constructor(system: System, options: HookRunnerOptions) {
     this.#system = system;
     this.#options = options;
+    // Everything that runs listens to it; Node takes more than ten for a leak.
+    setMaxListeners(0, this.#cut.signal);
     this.#reach = {
       web: system.web,
       userAgent: `natward/${options.version}`,
@@ -184,7 +187,8 @@ export class HookRunner implements AsyncDisposable {
       if (now !== '' && now !== rivals) this.#warn(hook, undefined, ...rivalry(now));
       rivals = now;
       const { port } = ports;
-      if (port !== undefined) lane.want(port);
+      if (port === undefined) lane.clear();
+      else lane.want(port);
     };
     return { lane, handle: follow, release: follow };
   }

@@ -89,7 +89,12 @@ export function mayPass(error: NatwardError): boolean {
 
 /** The JSON of an answer. Throws MALFORMED. */
 export function readJson<T>(schema: v.GenericSchema<unknown, T>, body: string): T {
-  const result = v.safeParse(schema, jsonOf(body));
+  return readValue(schema, jsonOf(body));
+}
+
+/** A part of an answer. Throws MALFORMED. */
+export function readValue<T>(schema: v.GenericSchema<unknown, T>, value: unknown): T {
+  const result = v.safeParse(schema, value);
   if (result.success) return result.output;
   throw new NatwardError('MALFORMED', 'it answers with something else than it should', {
     advice: 'Look whether the URL is the one of its web interface.',

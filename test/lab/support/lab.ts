@@ -62,6 +62,10 @@ export interface HostOptions {
 export interface NatwardOptions extends HostOptions, RunOptions {
   /** The name of a home of its own; commands that give the same name (or none) share one. */
   readonly home?: string;
+  /** A line of shell that goes first, in the program's own mounts, which end with it. */
+  readonly first?: string;
+  /** Runs in the mounts of this process of the same place. */
+  readonly mountsOf?: LabProcess;
 }
 
 export interface ServeOptions extends HostOptions {
@@ -94,6 +98,7 @@ export class Lab implements AsyncDisposable {
   readonly #ipv6: boolean;
   readonly #janitor: Janitor;
   #gateway: Gateway | undefined;
+  #second: Gateway | undefined;
 
   /** Use `createLab`. */
   constructor(options: NetworkOptions) {
@@ -110,6 +115,7 @@ export class Lab implements AsyncDisposable {
     try {
       await this.#network.create();
       await this.#nft(GATEWAY_TABLE + FAULT_TABLE);
+      if (this.#network.places.includes('gw2')) await this.#nft(GATEWAY_TABLE, 'gw2');
     } catch (error) {
       await this[Symbol.asyncDispose]();
       throw error;
@@ -118,6 +124,7 @@ export class Lab implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#gateway?.stop();
+    await this.#second?.stop();
     await this.#processes.stopAll();
     await this.#janitor.clean();
   }
@@ -138,6 +145,7 @@ export class Lab implements AsyncDisposable {
       {
         directory: this.directory,
         ipv6: this.#ipv6,
+        address: ADDRESSES.gateway,
         start: (command) => this.spawn('gw', command),
         must: (command) => this.must('gw', command),
         wipeTable: () => this.wipeTable(),
@@ -148,10 +156,31 @@ export class Lab implements AsyncDisposable {
     return this.#gateway;
   }
 
+  /** As `startGateway`, of the one that `secondGateway` adds. Faults are the first one's alone. */
+  async startSecondGateway(options: GatewayOptions = {}): Promise<Gateway> {
+    await this.#second?.stop();
+    await this.wipeTable('gw2');
+    const directory = join(this.directory, 'gw2');
+    mkdirSync(directory, { recursive: true });
+    this.#second = new Gateway(
+      {
+        directory,
+        ipv6: false,
+        address: ADDRESSES.gateway2,
+        start: (command) => this.spawn('gw2', command),
+        must: (command) => this.must('gw2', command),
+        wipeTable: () => this.wipeTable('gw2'),
+      },
+      options,
+    );
+    await this.#second.start();
+    return this.#second;
+  }
+
   /** Empties the gateway's kernel behind its daemon's back: no redirects, no connections. */
-  async wipeTable(): Promise<void> {
-    await this.#nft(GATEWAY_TABLE);
-    await this.exec('gw', ['conntrack', '-F']);
+  async wipeTable(ns: Place = 'gw'): Promise<void> {
+    await this.#nft(GATEWAY_TABLE, ns);
+    await this.exec(ns, ['conntrack', '-F']);
   }
 
   /** Adds a fault on the wire between the lan and the gateway. */
@@ -185,11 +214,11 @@ export class Lab implements AsyncDisposable {
 
   /** Runs the built `natward`. */
   natward(args: readonly string[], options: NatwardOptions = {}): Promise<Result> {
-    return this.exec(options.ns ?? 'lan', [process.execPath, NATWARD, ...args], this.#natwardHome(options));
+    return this.exec(options.ns ?? 'lan', natwardCommand(args, options), this.#natwardHome(options));
   }
 
   spawnNatward(args: readonly string[], options: NatwardOptions = {}): LabProcess {
-    return this.spawn(options.ns ?? 'lan', [process.execPath, NATWARD, ...args], this.#natwardHome(options));
+    return this.spawn(options.ns ?? 'lan', natwardCommand(args, options), this.#natwardHome(options));
   }
 
   /** Runs `upnpc` on the gateway's description, which spares it two seconds of searching. */
@@ -212,8 +241,8 @@ export class Lab implements AsyncDisposable {
   }
 
   /** The ports that the gateway's kernel redirects. */
-  async natRules(): Promise<NatRule[]> {
-    return parseNatRules(await this.must('gw', ['nft', '-j', 'list', 'ruleset']));
+  async natRules({ ns = 'gw' }: HostOptions = {}): Promise<NatRule[]> {
+    return parseNatRules(await this.must(ns, ['nft', '-j', 'list', 'ruleset']));
   }
 
   /** Answers every peer with `reply`; resolves when the port is bound. */
@@ -248,14 +277,19 @@ export class Lab implements AsyncDisposable {
     );
   }
 
-  #natwardHome({ home = 'home', env, ...options }: NatwardOptions): NatwardOptions {
-    const directory = join(this.directory, home);
+  /** Where natward remembers under a name. */
+  homeOf({ home = 'home' }: NatwardOptions): string {
+    return join(this.directory, home);
+  }
+
+  #natwardHome({ env, ...options }: NatwardOptions): NatwardOptions {
+    const directory = this.homeOf(options);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     return { ...options, env: { NATWARD_HOME: directory, ...env } };
   }
 
-  async #nft(commands: string): Promise<void> {
-    await this.must('gw', ['nft', '-f', '-'], { input: `${commands}\n` });
+  async #nft(commands: string, ns: Place = 'gw'): Promise<void> {
+    await this.must(ns, ['nft', '-f', '-'], { input: `${commands}\n` });
   }
 }
 
@@ -266,10 +300,16 @@ export async function createLab(options: NetworkOptions = {}): Promise<Lab> {
   return lab;
 }
 
+function natwardCommand(args: readonly string[], { first, mountsOf }: NatwardOptions): string[] {
+  const command = [process.execPath, NATWARD, ...args];
+  if (mountsOf !== undefined) return ['nsenter', `--mount=/proc/${mountsOf.pid}/ns/mnt`, ...command];
+  return first === undefined ? command : ['sh', '-euc', `${first}; exec "$@"`, 'sh', ...command];
+}
+
 // The pid tells a person whose it is; the rest keeps two threads of one process apart.
 function newPrefix(): string {
   return `nw${process.pid}-${randomBytes(2).toString('hex')}`;
 }
 
 export { ADDRESSES };
-export type { Fault, Gateway, GatewayOptions, NatRule };
+export type { Fault, Gateway, GatewayOptions, NatRule, Place };

@@ -47,12 +47,16 @@ export interface RestartOptions {
    * in place, as when only the daemon is restarted. A `leaseFile` survives both.
    */
   readonly wipeTable?: boolean;
+  /** What it says its external address is from now on. */
+  readonly externalAddress?: string;
 }
 
 /** What the daemon needs of the lab around it. */
 export interface GatewayRoom {
   readonly directory: string;
   readonly ipv6: boolean;
+  /** Its address in the lan, a /24. */
+  readonly address: string;
   /** Starts a program in the gateway's namespace. */
   start(command: readonly string[]): LabProcess;
   /** Runs one there that has to succeed; answers its output. */
@@ -68,11 +72,9 @@ const WITHOUT_SYSLOG =
   'for path in /dev/log /dev/console; do mount --bind /dev/null $path 2>/dev/null; done; exec "$@"';
 
 const READY_DEADLINE_MS = 10_000;
-const ALLOW_FROM_1024 = ['allow 1024-65535 192.168.77.0/24 0-65535', 'deny 0-65535 0.0.0.0/0 0-65535'];
-
 export class Gateway {
   readonly #room: GatewayRoom;
-  readonly #options: GatewayOptions;
+  #options: GatewayOptions;
   readonly #ended: string[] = [];
   #daemon: Running | undefined;
   #httpPort: number | undefined;
@@ -94,7 +96,7 @@ export class Gateway {
   }
 
   descriptionUrl(): string {
-    return `http://${ADDRESSES.gateway}:${this.httpPort()}/rootDesc.xml`;
+    return `http://${this.#room.address}:${this.httpPort()}/rootDesc.xml`;
   }
 
   /** Everything the daemon has said, over all its starts. */
@@ -115,20 +117,21 @@ export class Gateway {
     await this.#untilReady(daemon);
   }
 
-  /** The kernel's rules stay. */
-  async stop(): Promise<void> {
+  /** The kernel's rules stay. With SIGKILL nobody hears of it. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     const daemon = this.#daemon;
     if (!daemon) return;
     daemon.signal('SIGCONT');
-    await daemon.stop();
+    await daemon.stop(signal);
     this.#ended.push(daemon.output);
     this.#daemon = undefined;
     this.#httpPort = undefined;
   }
 
-  async restart({ wipeTable = false }: RestartOptions = {}): Promise<void> {
+  async restart({ wipeTable = false, externalAddress }: RestartOptions = {}): Promise<void> {
     await this.stop();
     if (wipeTable) await this.#room.wipeTable();
+    if (externalAddress !== undefined) this.#options = { ...this.#options, externalAddress };
     await this.start();
   }
 
@@ -173,7 +176,9 @@ function word(on: boolean): string {
 }
 
 function configuration(options: GatewayOptions, room: GatewayRoom): string {
-  const { pcp = true, natpmp = true, upnp = true, secureMode = true, allow = ALLOW_FROM_1024 } = options;
+  const { pcp = true, natpmp = true, upnp = true, secureMode = true } = options;
+  const lan = room.address.replace(/\d+$/, '0/24');
+  const { allow = [`allow 1024-65535 ${lan} 0-65535`, 'deny 0-65535 0.0.0.0/0 0-65535'] } = options;
   const lines = [
     'ext_ifname=ext0',
     'listening_ip=int0',

@@ -3,6 +3,7 @@
  *
  *     wan eth0 --- ext0 gw int0 --- eth0 lan
  *                          \------- eth0 rival   (then int0 is a bridge)
+ *     wan eth1 --- ext0 gw2 int0 -- eth1 lan    (a second way out, which is no default route at first)
  *
  * The links are created inside the namespaces, so that the machine's own namespace never sees them, and
  * they go when the namespaces go (janitor.ts).
@@ -11,13 +12,15 @@
 import type { Processes } from './processes.ts';
 
 /** A machine of the lab. */
-export type Place = 'wan' | 'gw' | 'lan' | 'rival';
+export type Place = 'wan' | 'gw' | 'gw2' | 'lan' | 'rival';
 
 export interface NetworkOptions {
   /** A second host beside `lan`. */
   readonly rival?: boolean;
   /** IPv6 on both sides. Without it the machines have no IPv6 at all outside their loopback. */
   readonly ipv6?: boolean;
+  /** A second gateway, on a link of its own: `lan` has a cable to each. IPv4 alone. */
+  readonly secondGateway?: boolean;
 }
 
 export const ADDRESSES = {
@@ -30,6 +33,10 @@ export const ADDRESSES = {
   gateway: '192.168.77.1',
   lan: '192.168.77.10',
   rival: '192.168.77.11',
+  /** The second gateway's, and `lan`'s towards it. */
+  outer2: '198.51.100.1',
+  gateway2: '192.168.78.1',
+  lan2: '192.168.78.10',
   wan6: '2001:db8:2::2',
   gateway6: '2001:db8:1::1',
   lan6: '2001:db8:1::10',
@@ -47,11 +54,16 @@ export class Network {
   readonly #processes: Processes;
   readonly #ipv6: boolean;
 
-  constructor(prefix: string, processes: Processes, { rival = false, ipv6 = false }: NetworkOptions) {
+  constructor(prefix: string, processes: Processes, options: NetworkOptions) {
+    const { rival = false, ipv6 = false, secondGateway = false } = options;
     this.#prefix = prefix;
     this.#processes = processes;
     this.#ipv6 = ipv6;
-    this.places = rival ? ['wan', 'gw', 'lan', 'rival'] : ['wan', 'gw', 'lan'];
+    this.places = [
+      ...(['wan', 'gw', 'lan'] as const),
+      ...(rival ? (['rival'] as const) : []),
+      ...(secondGateway ? (['gw2'] as const) : []),
+    ];
   }
 
   get namespaces(): string[] {
@@ -85,13 +97,17 @@ export class Network {
 
   async #joinLinks(): Promise<void> {
     const [wan, gw] = [this.namespace('wan'), this.namespace('gw')];
-    const pair = (outer: string, place: string): string =>
-      `link add ${outer} netns ${gw} type veth peer name eth0 netns ${place}`;
+    const pair = (outer: string, place: string, gateway = gw, peer = 'eth0'): string =>
+      `link add ${outer} netns ${gateway} type veth peer name ${peer} netns ${place}`;
     const lines = [pair('ext0', wan)];
     if (this.places.includes('rival')) {
       lines.push(pair('port-lan', this.namespace('lan')), pair('port-rival', this.namespace('rival')));
     } else {
       lines.push(pair('int0', this.namespace('lan')));
+    }
+    if (this.places.includes('gw2')) {
+      const gw2 = this.namespace('gw2');
+      lines.push(pair('ext0', wan, gw2, 'eth1'), pair('int0', this.namespace('lan'), gw2, 'eth1'));
     }
     await this.#processes.must(['ip', '-batch', '-'], { input: lines.join('\n') });
   }
@@ -105,8 +121,10 @@ export class Network {
         else if (this.#ipv6) lines.push(`ip addr add ${address}/64 dev ${name} nodad`);
       }
     };
+    const second = this.places.includes('gw2');
     if (place === 'wan') {
       link('eth0', ADDRESSES.wan, ADDRESSES.wan6);
+      if (second) link('eth1', '198.51.100.2');
       if (this.#ipv6) lines.push('ip route add 2001:db8:1::/64 via 2001:db8:2::1');
     } else if (place === 'gw') {
       if (this.places.includes('rival')) {
@@ -119,8 +137,13 @@ export class Network {
       link('int0', ADDRESSES.gateway, ADDRESSES.gateway6);
       lines.push('echo 1 > /proc/sys/net/ipv4/ip_forward');
       if (this.#ipv6) lines.push('echo 1 > /proc/sys/net/ipv6/conf/all/forwarding');
+    } else if (place === 'gw2') {
+      link('ext0', ADDRESSES.outer2);
+      link('int0', ADDRESSES.gateway2);
+      lines.push('echo 1 > /proc/sys/net/ipv4/ip_forward');
     } else {
       link('eth0', ...LAN_HOSTS[place]);
+      if (second && place === 'lan') link('eth1', ADDRESSES.lan2);
       lines.push(`ip route add default via ${ADDRESSES.gateway}`);
       if (this.#ipv6) lines.push(`ip route add default via ${ADDRESSES.gateway6}`);
     }

@@ -35,7 +35,7 @@ export interface Running {
   readonly running: boolean;
   readonly output: string;
   signal(name: NodeJS.Signals): void;
-  stop(): Promise<unknown>;
+  stop(signal?: NodeJS.Signals): Promise<unknown>;
 }
 
 /** A child of this process. */
@@ -178,8 +178,8 @@ export class Daemon implements Running {
     if (pid !== 0) process.kill(pid, name);
   }
 
-  async stop(): Promise<void> {
-    this.signal('SIGTERM');
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    this.signal(signal);
     const insistAtMs = Date.now() + STOP_GRACE_MS;
     while (this.running) {
       if (Date.now() > insistAtMs) this.signal('SIGKILL');

@@ -5,7 +5,7 @@
 
 import * as v from 'valibot';
 import { NatwardError } from '../../../errors.ts';
-import { bare, below, checkStatus, readJson, type Service } from '../service.ts';
+import { bare, below, checkStatus, readJson, readValue, type Service } from '../service.ts';
 
 const answerSchema = v.object({
   result: v.unknown(),
@@ -30,11 +30,11 @@ export async function setDelugePort(service: Service, url: string, port: number)
   }
   if ((await call('web.connected')) !== true) await connect(call);
   await call('core.set_config', { listen_ports: [port, port], random_port: false });
-  const config = v.safeParse(
+  const config = readValue(
     configSchema,
     await call('core.get_config_values', ['listen_ports', 'random_port']),
   );
-  const { listen_ports: actual = [], random_port: isRandom = false } = config.success ? config.output : {};
+  const { listen_ports: actual, random_port: isRandom } = config;
   if (isRandom || actual[0] !== port || actual[1] !== port) {
     throw new NatwardError(
       'REFUSED',
@@ -64,8 +64,7 @@ function caller(service: Service, url: string): Call {
 
 /** To the daemon on the same machine, or to the only one that it knows. */
 async function connect(call: Call): Promise<void> {
-  const found = v.safeParse(hostsSchema, await call('web.get_hosts'));
-  const hosts = found.success ? found.output : [];
+  const hosts = readValue(hostsSchema, await call('web.get_hosts'));
   const host = hosts.find(([, name]) => isHere(name)) ?? (hosts.length === 1 ? hosts[0] : undefined);
   if (host === undefined) {
     throw new NatwardError(
