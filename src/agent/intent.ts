@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { type IpAddress, parseAddress } from '../net/address.ts';
+import { portCount } from '../net/port-range.ts';
 import type { Intent, KeepRequest, Owner } from './lease.ts';
 import { hookSchema } from './hooks/parse.ts';
 
@@ -31,7 +32,11 @@ const address: v.GenericSchema<unknown, IpAddress> = v.pipe(
   v.check((text) => parseAddress(text) !== undefined, 'not an address'),
 );
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
-const range = v.object({ first: port, last: port });
+const mappedPort = v.pipe(port, v.minValue(1));
+const range = v.pipe(
+  v.object({ first: mappedPort, last: mappedPort }),
+  v.check(({ first, last }) => first <= last, 'runs backwards'),
+);
 
 const written = v.object({
   id: v.pipe(v.string(), v.regex(/^[0-9a-f]{8}$/)),
@@ -61,5 +66,9 @@ const written = v.object({
 /** JSON leaves out what is undefined. */
 export const intentSchema: v.GenericSchema<unknown, Intent> = v.pipe(
   written,
+  v.check(
+    ({ external, internal }) => external === 'any' || portCount(external) === portCount(internal),
+    'has not as many external ports as internal ones',
+  ),
   v.transform((intent) => ({ ...intent, host: intent.host })),
 );

@@ -4,9 +4,12 @@
  * serve all leases; the machine's network and its clock are looked at on the way.
  */
 
-import { NatwardError } from '../errors.ts';
+import { isNatwardError, NatwardError } from '../errors.ts';
 import type { GatewayPorts } from '../discovery/gateway.ts';
+import { type Family, family, type IpAddress, sameNetwork } from '../net/address.ts';
+import type { TransportProtocol } from '../net/protocol.ts';
 import { fired } from '../system/clock.ts';
+import type { NetworkState } from '../system/routes.ts';
 import type { System } from '../system/system.ts';
 import { Agenda } from './agenda.ts';
 import { type AgentEvent, EventLog } from './events.ts';
@@ -22,11 +25,11 @@ import type {
   LeaseKeeping,
 } from './keeping.ts';
 import { CONFIG_OWNER, type Intent, type KeepRequest, type LeaseStatus } from './lease.ts';
-import { type Holding, LeaseRecord, type WantedLease } from './lease-record.ts';
+import { followsExternal, type Holding, LeaseRecord, type WantedLease } from './lease-record.ts';
 import type { Memory } from './ledger.ts';
 import { Nonces } from './port.ts';
 import { leasesOf, reconcile } from './reconcile.ts';
-import { isOf, Site } from './site.ts';
+import { isOf, SILENT, Site } from './site.ts';
 import type { RememberedMapping, Store } from './store.ts';
 import { releaseOwn } from './unmap.ts';
 
@@ -62,10 +65,18 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   readonly #agenda = new Agenda<LeaseRecord>();
   /** Held for nobody: given back where and when its gateway answers. */
   readonly #strays = new Set<Holding>();
+  /** Being given back, or refused: it is not asked for again and again. */
+  readonly #attended = new WeakSet<Holding>();
+  /** What is remembered has found out whether it is wanted. */
+  #hasBegun = false;
   readonly #warnings = new Map<string, NatwardError>();
   readonly #over = new AbortController();
   readonly #running: Promise<void>;
   #wake = new AbortController();
+  /** While the loop sleeps. */
+  #asleepUntilMs = Number.NEGATIVE_INFINITY;
+  /** When the network is looked at next, by the steady clock. */
+  #lookAtMs = 0;
   /** When the loop went round last, by the steady clock. */
   #roundMs: number;
   #changes = new AbortController();
@@ -103,7 +114,8 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
         if (conflictOf(intent, [other]) !== undefined) this.#intents.delete(other.id);
       this.#put(intent);
     }
-    this.#reconcile();
+    this.#hasBegun = true;
+    void this.#reconcile()(this.#over.signal);
   }
 
   async keep(
@@ -136,6 +148,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   async #settled(leases: readonly LeaseRecord[], timeoutMs: number, signal: AbortSignal): Promise<void> {
     const cut = new AbortController();
     const stop = () => cut.abort();
+    if (signal.aborted) stop();
     signal.addEventListener('abort', stop, { once: true });
     const late = this.#system.clock.sleep(timeoutMs, cut.signal).then(stop, () => undefined);
     try {
@@ -233,9 +246,18 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
           break; // It is a stray already: given back when its gateway answers, or now.
       }
     }
+    // One that takes the place of another takes over what that one holds.
+    const heir = claimants(begun);
+    for (const lease of ended) {
+      for (const holding of lease.holdings) {
+        const taker = heir(holding);
+        if (taker !== undefined) taker.holdings = [...taker.holdings, holding];
+      }
+      lease.holdings = lease.holdings.filter((holding) => heir(holding) === undefined);
+    }
     for (const lease of begun) this.#siteFor(lease).add(lease);
     for (const { holdings } of ended) for (const holding of holdings) this.#strays.add(holding);
-    this.#save('soon');
+    this.#changed('soon');
     return (signal) => this.#releaseEnded(ended, signal);
   }
 
@@ -245,15 +267,12 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     return lease;
   }
 
-  #change({ key, intent }: WantedLease): void {
+  #change({ key, intent, port }: WantedLease): void {
     const lease = this.#leases.get(key) as LeaseRecord;
-    const { lifetimeSeconds, description, choice } = lease.intent;
-    const isSame =
-      lifetimeSeconds === intent.lifetimeSeconds &&
-      description === intent.description &&
-      choice === intent.choice;
+    const before = lease.intent;
     lease.intent = intent;
-    if (isSame) return;
+    if (followsExternal(before) !== followsExternal(intent)) lease.port = port;
+    else if (isAskedAlike(before, intent)) return;
     lease.line = undefined;
     lease.retryAtMs = 0;
     this.#siteOf.get(lease)?.review(lease);
@@ -311,20 +330,21 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     const { line } = site.watch;
     let error: NatwardError | undefined;
     for (const holding of holdings) {
-      if (!this.#strays.has(holding)) continue; // Given back meanwhile.
+      if (!this.#strays.has(holding) || this.#attended.has(holding)) continue; // Given back meanwhile.
       if (line === undefined || !isOf(holding, line)) {
-        error ??= new NatwardError(
-          'UNREACHABLE',
-          `${holding.mapping.gateway} cannot be asked just now: the mapping ends by its lifetime`,
-        );
+        error ??= goneError(holding);
         continue;
       }
+      this.#attended.add(holding);
       try {
         await releaseOwn([holding.mapping], { session: line.session, signal });
         this.#forget(holding);
       } catch (cause) {
         if (!(cause instanceof NatwardError)) throw cause;
-        error ??= cause;
+        if (isNatwardError(cause, ...SILENT)) this.#attended.delete(holding);
+        // The conversation has ended meanwhile, and not because somebody wanted that.
+        const hasGone = isNatwardError(cause, 'ABORTED') && !signal.aborted;
+        error ??= hasGone ? goneError(holding) : cause;
       }
     }
     return error;
@@ -336,21 +356,26 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   }
 
   async #closeIdle(site: Site): Promise<void> {
-    if (site.leases.size > 0) return;
+    if (site.leases.size > 0 || this.#waiting.some((stray) => site.reaches(stray))) return;
     for (const [key, one] of this.#sites) if (one === site) this.#sites.delete(key);
     await site[Symbol.asyncDispose]();
   }
 
   #siteFor(lease: LeaseRecord): Site {
-    const { intent, family } = lease;
+    const site = this.#site(lease.family, lease.intent);
+    this.#siteOf.set(lease, site);
+    return site;
+  }
+
+  #site(of: Family, { via, gateway, interface: name }: Pick<Intent, 'via' | 'gateway' | 'interface'>): Site {
     const choice: WatchChoice = {
-      family,
-      via: intent.via,
-      ...(intent.gateway !== undefined && { gateway: intent.gateway }),
-      ...(intent.interface !== undefined && { interface: intent.interface }),
+      family: of,
+      via,
+      ...(gateway !== undefined && { gateway }),
+      ...(name !== undefined && { interface: name }),
       ...(this.#ports !== undefined && { ports: this.#ports }),
     };
-    const key = JSON.stringify([family, intent.via, intent.gateway, intent.interface]);
+    const key = JSON.stringify([of, via, gateway, name]);
     let site = this.#sites.get(key);
     if (site === undefined) {
       site = new Site(
@@ -360,7 +385,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
           log: this.log,
           nonces: this.#nonces,
           checkMs: this.#checkMs,
-          due: (due, atMs) => this.#agenda.set(due, atMs),
+          due: (due, atMs) => this.#due(due, atMs),
           changed: (_lease, when) => this.#changed(when),
           stray: (holdings) => this.#stray(holdings),
           up: (up, line) => this.#meet(up, line),
@@ -369,9 +394,9 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
         choice,
       );
       this.#sites.set(key, site);
-      this.#wake.abort(); // It waits to hear what the network is.
+      this.#lookAtMs = 0; // It waits to hear what the network is.
+      this.#wake.abort();
     }
-    this.#siteOf.set(lease, site);
     return site;
   }
 
@@ -404,12 +429,12 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
    */
   #meet(site: Site, line: Line): void {
     const nowMs = this.#system.clock.now();
+    const claimant = claimants(site.leases);
     for (const stray of this.#strays) {
-      const { expiresAtMs } = stray.mapping;
-      if (!isOf(stray, line) || (expiresAtMs !== null && expiresAtMs < nowMs)) continue;
-      const lease = [...site.leases].find((one) => wants(one, stray));
+      const lease = isOf(stray, line) && !isOver(stray, nowMs) ? claimant(stray) : undefined;
       if (lease === undefined) continue;
       this.#strays.delete(stray);
+      this.#attended.delete(stray);
       lease.holdings = [...lease.holdings, stray];
     }
     void this.#giveBack(site, line);
@@ -417,18 +442,41 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
 
   /** What is held at this gateway for nobody; what a lease has taken the place of is no longer there. */
   async #giveBack(site: Site, line: Line): Promise<void> {
-    const nowMs = this.#system.clock.now();
-    const mine = [...this.#strays].filter((holding) => isOf(holding, line));
+    const mine = this.#waiting.filter((holding) => isOf(holding, line));
     if (mine.length === 0) return;
     const taken = new Set<string>();
     for (const { holdings } of this.#leases.values()) {
       for (const { mapping } of holdings) for (const place of placesOf(mapping)) taken.add(place);
     }
     for (const stray of mine) {
-      const { mapping } = stray;
-      const isOver = mapping.expiresAtMs !== null && mapping.expiresAtMs < nowMs;
-      if (isOver || placesOf(mapping).some((place) => taken.has(place))) this.#forget(stray);
+      if (placesOf(stray.mapping).some((place) => taken.has(place))) this.#forget(stray);
       else await this.#release(site, [stray], line.signal);
+    }
+  }
+
+  get #waiting(): readonly Holding[] {
+    return [...this.#strays].filter((stray) => !this.#attended.has(stray));
+  }
+
+  /**
+   * Where something is held for nobody there is a site that waits for its gateway: also for the one that this host has
+   * turned away from, as long as it is next to it.
+   */
+  #attendStrays({ addresses }: NetworkState): void {
+    if (!this.#hasBegun) return;
+    const nowMs = this.#system.clock.now();
+    for (const stray of this.#strays) if (isOver(stray, nowMs)) this.#forget(stray);
+    for (const site of this.#sites.values()) void this.#closeIdle(site);
+    // The first answer tells which gateway it is.
+    if ([...this.#sites.values()].some((site) => site.isUndecided)) return;
+    for (const stray of this.#waiting) {
+      const { mapping, interface: name } = stray;
+      const isNear = addresses.some(
+        ({ interface: own, address, prefixLength }) =>
+          own === name && sameNetwork(address, mapping.gateway, prefixLength),
+      );
+      if (!isNear || [...this.#sites.values()].some((site) => site.reaches(stray))) continue;
+      this.#site(family(mapping.gateway), { via: mapping.via, gateway: mapping.gateway, interface: name });
     }
   }
 
@@ -441,16 +489,28 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
       this.#roundMs = lastSteadyMs;
       if (driftMs > CLOCK_JUMP_MS) for (const { watch } of this.#sites.values()) watch.restart();
       if (driftMs < -CLOCK_JUMP_MS) this.#setBack(driftMs);
-      await this.#lookAtNetwork();
+      // Not for every lease that is due: looking may be a program that runs.
+      if (lastSteadyMs >= this.#lookAtMs) {
+        this.#lookAtMs = lastSteadyMs + this.#system.networkLookMs;
+        await this.#lookAtNetwork();
+      }
       for (const lease of this.#agenda.takeDue(clock.now())) this.#siteOf.get(lease)?.review(lease);
       const untilNextMs = (this.#agenda.nextMs ?? Number.POSITIVE_INFINITY) - clock.now();
-      await this.#sleep(Math.max(0, Math.min(untilNextMs, this.#system.networkLookMs)));
+      await this.#sleep(Math.max(0, Math.min(untilNextMs, this.#lookAtMs - clock.steady())));
     }
   }
 
   async #sleep(delayMs: number): Promise<void> {
-    await this.#system.clock.sleep(delayMs, this.#wake.signal).catch(() => undefined);
+    const { clock } = this.#system;
+    this.#asleepUntilMs = clock.now() + delayMs;
+    await clock.sleep(delayMs, this.#wake.signal).catch(() => undefined);
+    this.#asleepUntilMs = Number.NEGATIVE_INFINITY;
     this.#wake = new AbortController();
+  }
+
+  #due(lease: LeaseRecord, atMs: number): void {
+    this.#agenda.set(lease, atMs);
+    if (atMs < this.#asleepUntilMs) this.#wake.abort();
   }
 
   /** The host's clock was set back: leases end when they would have ended. */
@@ -463,6 +523,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     try {
       const network = await this.#system.network();
       this.warn('network', undefined);
+      this.#attendStrays(network);
       for (const { watch } of this.#sites.values()) watch.network(network);
     } catch (error) {
       if (!(error instanceof NatwardError)) throw error;
@@ -505,6 +566,23 @@ function isShown(lease: LeaseRecord): boolean {
   return !lease.isOptional || lease.state === 'held' || lease.state === 'lost';
 }
 
+/** Reports whether the gateway is asked for the same. */
+function isAskedAlike(one: Intent, other: Intent): boolean {
+  return (
+    one.lifetimeSeconds === other.lifetimeSeconds &&
+    one.description === other.description &&
+    one.choice === other.choice &&
+    JSON.stringify(one.remotePeer) === JSON.stringify(other.remotePeer)
+  );
+}
+
+function goneError({ mapping }: Holding): NatwardError {
+  return new NatwardError(
+    'UNREACHABLE',
+    `${mapping.gateway} cannot be asked just now: the mapping ends by its lifetime`,
+  );
+}
+
 function lateError(count: number): NatwardError {
   return new NatwardError(
     'TIMEOUT',
@@ -512,14 +590,28 @@ function lateError(count: number): NatwardError {
   );
 }
 
-/** Reports whether a gateway would take what is held for what the lease asks for. */
-function wants({ key, port }: LeaseRecord, { leaseKey, mapping }: Holding): boolean {
-  if (key === leaseKey) return true;
-  return (
-    port.protocols.includes(mapping.protocol) &&
-    port.internalPort === mapping.internalPort &&
-    (port.host === undefined || port.host === mapping.internalClient)
-  );
+function isOver({ mapping: { expiresAtMs } }: Holding, nowMs: number): boolean {
+  return expiresAtMs !== null && expiresAtMs < nowMs;
+}
+
+/** Which of these leases a gateway would take what is held for: the one it was granted to, or one with its inner end. */
+function claimants(leases: Iterable<LeaseRecord>): (holding: Holding) => LeaseRecord | undefined {
+  const known = new Map<string, LeaseRecord>();
+  const inside = (of: Family, protocol: TransportProtocol, host: IpAddress | undefined, port: number) =>
+    `${of} ${protocol} ${host ?? ''} ${port}`;
+  for (const lease of leases) {
+    known.set(lease.key, lease);
+    const { host, internalPort, protocols } = lease.port;
+    for (const protocol of protocols) known.set(inside(lease.family, protocol, host, internalPort), lease);
+  }
+  return ({ leaseKey, mapping: { protocol, internalClient, internalPort } }) => {
+    const of = family(internalClient);
+    return (
+      known.get(leaseKey) ??
+      known.get(inside(of, protocol, internalClient, internalPort)) ??
+      known.get(inside(of, protocol, undefined, internalPort))
+    );
+  };
 }
 
 /** By what a gateway knows a mapping: its external port, and but for UPnP its internal end. */

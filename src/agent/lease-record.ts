@@ -54,7 +54,8 @@ export class LeaseRecord {
     this.holdings = holdings;
     const [first] = holdings;
     const follows = first !== undefined && followsExternal(intent);
-    this.port = follows ? { ...port, internalPort: first.mapping.internalPort } : port;
+    const { internalPort = 0, requestedExternalPort = 0 } = first?.mapping ?? {};
+    this.port = follows ? { ...port, internalPort, externalPort: requestedExternalPort } : port;
   }
 
   /** Nobody asked for this family by name: where it cannot be had, nobody misses it. */

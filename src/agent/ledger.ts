@@ -4,7 +4,7 @@
  * written leaves the one before as it is, and is tried again.
  */
 
-import { existsSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { NatwardError } from '../errors.ts';
@@ -104,6 +104,8 @@ export class Ledger implements Memory {
   #timer: { readonly dueMs: number; readonly cut: AbortController; readonly done: Promise<void> } | undefined;
   #retryMs = FIRST_RETRY_MS;
   #conf: { store: object } | undefined;
+  /** One after the other. */
+  #writing: Promise<void> = Promise.resolve();
 
   /** `directory` need not exist yet. */
   constructor(directory: string, clock: Clock, warn: (error: NatwardError) => void) {
@@ -121,6 +123,7 @@ export class Ledger implements Memory {
    * `ledger.json.broken`, and said so.
    */
   load(): LedgerState {
+    this.#sweep();
     if (!existsSync(this.#file)) return NOTHING;
     let text: string;
     try {
@@ -150,6 +153,17 @@ export class Ledger implements Memory {
     }
   }
 
+  /** What an agent was writing when it was killed. */
+  #sweep(): void {
+    try {
+      for (const name of readdirSync(this.#directory)) {
+        if (name.startsWith(`${NAME}.json.tmp-`)) rmSync(join(this.#directory, name));
+      }
+    } catch {
+      // There is no directory yet, or nothing can be removed from it: it is in nobody's way.
+    }
+  }
+
   save(state: () => LedgerState, when: 'soon' | 'later'): void {
     this.#pending = state;
     this.#schedule(when === 'soon' ? (this.trouble === undefined ? SOON_MS : this.#retryMs) : LATER_MS);
@@ -174,10 +188,16 @@ export class Ledger implements Memory {
     this.#timer = timer;
   }
 
-  async #write(): Promise<void> {
-    const state = this.#pending?.();
+  #write(): Promise<void> {
+    this.#writing = this.#writing.then(() => this.#writeNow());
+    return this.#writing;
+  }
+
+  async #writeNow(): Promise<void> {
+    const pending = this.#pending;
     this.#pending = undefined;
-    if (state === undefined) return;
+    if (pending === undefined) return;
+    const state = pending();
     try {
       this.#conf ??= await this.#open();
       this.#conf.store = { version: MIGRATIONS.length + 1, ...state };
@@ -197,6 +217,7 @@ export class Ledger implements Memory {
   }
 
   async #open(): Promise<{ store: object }> {
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     const Conf = await loadConf();
     return new Conf<Record<string, unknown>>({
       cwd: this.#directory,
@@ -208,11 +229,15 @@ export class Ledger implements Memory {
   }
 
   async flush(): Promise<void> {
+    await this.#stop();
+    await this.#write();
+    await this.#stop(); // Where it could not be written it would be tried again.
+  }
+
+  async #stop(): Promise<void> {
     const timer = this.#timer;
     this.#timer = undefined;
     timer?.cut.abort();
     await timer?.done;
-    await this.#write();
-    (this.#timer as { cut: AbortController } | undefined)?.cut.abort();
   }
 }

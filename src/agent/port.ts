@@ -44,6 +44,8 @@ export interface PortContext {
   readonly own: readonly RememberedMapping[];
   /** Gives up what was asked for. */
   readonly signal: AbortSignal;
+  /** Where any external port will do, the one that would be best; left out: whatever the gateway gives. */
+  readonly bestExternalPort?: number;
   /** Nobody waits: see MappingRequest. */
   readonly pace?: 'background';
 }
@@ -59,6 +61,7 @@ export async function mapPort(
   const granted: { readonly mapping: Mapping; readonly isNew: boolean }[] = [];
   // Whoever writes * has no port in mind that could be missed.
   const choice = port.externalPort === 0 ? 'any' : options.choice;
+  const best = context.bestExternalPort ?? 0;
   try {
     for (const protocol of port.protocols) {
       const internalClient = port.host ?? context.localAddress;
@@ -75,7 +78,7 @@ export async function mapPort(
         protocol,
         internalClient,
         internalPort: port.internalPort,
-        suggestedExternalPort: choice === 'exact' ? wanted : (same?.externalPort ?? wanted),
+        suggestedExternalPort: choice === 'exact' ? wanted : (same?.externalPort ?? (wanted || best)),
         choice,
         lifetimeSeconds: options.lifetimeSeconds,
         description: options.description ?? `natward ${port.internalPort}/${protocol}`,

@@ -5,7 +5,7 @@
 
 import { type Family, family } from '../net/address.ts';
 import type { Intent } from './lease.ts';
-import { followsExternal, type Holding, type WantedLease } from './lease-record.ts';
+import type { Holding, WantedLease } from './lease-record.ts';
 import { eachPort } from './map.ts';
 
 export type Step =
@@ -54,9 +54,8 @@ export function* leasesOf(intent: Intent): Generator<WantedLease> {
   for (const of of familiesOf(intent)) {
     for (const port of eachPort([intent])) {
       const key = `${intent.id}/${port.internalPort}${of === 6 ? '/ipv6' : ''}`;
-      // Over IPv6 nothing is translated. What follows the external port may as well begin where it is.
-      const same = of === 6 || (followsExternal(intent) && port.externalPort === 0);
-      const asked = same ? { ...port, externalPort: port.internalPort } : port;
+      // Over IPv6 nothing is translated.
+      const asked = of === 6 ? { ...port, externalPort: port.internalPort } : port;
       yield { key, intent, family: of, port: asked };
     }
   }

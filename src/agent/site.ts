@@ -36,13 +36,15 @@ export interface SiteContext {
 
 /** Leases that are looked at in each check, where looking is cheap. */
 const LOOKS_A_CHECK = 4;
+/** The minute for which VPN gateways grant is half over before its end is. */
+const SOON_RENEWED_MS = 60_000;
 /** After a refusal: the person may be changing the gateway's settings. */
 const REFUSED_RETRY_MS = 30_000;
 const LONGEST_REFUSED_RETRY_MS = 900_000;
 const SILENT_RETRY_MS = 1000;
 const LONGEST_SILENT_RETRY_MS = 60_000;
 /** Nobody answers: the line is looked at, and the lease asked for again when there is one. */
-const SILENT = ['TIMEOUT', 'UNREACHABLE', 'NO_GATEWAY', 'ABORTED'] as const;
+export const SILENT = ['TIMEOUT', 'UNREACHABLE', 'NO_GATEWAY', 'ABORTED'] as const;
 
 type Why = 'new' | 'again' | 'renewal';
 
@@ -62,6 +64,18 @@ export class Site implements AsyncDisposable, WatchListener {
   constructor(context: SiteContext, choice: WatchChoice) {
     this.#context = context;
     this.watch = new GatewayWatch(context.system, context.store, choice, this, context.checkMs);
+  }
+
+  /** Nobody has answered yet, and nobody has failed to. */
+  get isUndecided(): boolean {
+    return this.watch.status === undefined && !this.#isDown;
+  }
+
+  /** Reports whether what is held would be given back here, when the gateway answers. */
+  reaches({ mapping, interface: name }: Holding): boolean {
+    const { status, choice } = this.watch;
+    const { address = choice.gateway, interface: own = choice.interface } = status ?? {};
+    return address === mapping.gateway && own === name;
   }
 
   add(lease: LeaseRecord): void {
@@ -142,6 +156,8 @@ export class Site implements AsyncDisposable, WatchListener {
           nonces: this.#context.nonces,
           own: own.map(({ mapping }) => mapping),
           signal,
+          // What follows the external port may as well begin where it is.
+          ...(followsExternal(intent) ? { bestExternalPort: port.internalPort } : {}),
           ...(why === 'renewal' ? { pace: 'background' as const } : {}),
         },
       );
@@ -315,7 +331,9 @@ export class Site implements AsyncDisposable, WatchListener {
         return;
       }
       if (there === 'unknown') {
-        // Nobody can look: to ask for it again is to look, and one at a time is enough.
+        // Nobody can look: to ask for it again is to look, and one at a time is enough. What is renewed soon is not asked for.
+        const leftMs = (lease.expiresAtMs ?? Number.POSITIVE_INFINITY) - this.#context.system.clock.now();
+        if (leftMs <= SOON_RENEWED_MS) continue;
         lease.line = undefined;
         this.review(lease);
         return;

@@ -62,7 +62,8 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   let config = readOr(path, early);
   const ledger = new Ledger(directory, system.clock, (error) => {
     if (keeper === undefined) early.push(error);
-    else keeper.warn('ledger', error);
+    // How it stands is in the ledger's own `trouble`.
+    else keeper.log.emit({ type: 'warning', message: error.message, advice: error.advice ?? null });
   });
   keeper = new Keeper(system, {
     memory: ledger,

@@ -32,7 +32,7 @@ export async function foregroundKeeper(
     import('./hooked.ts'),
   ]);
   const store = new Store(await stateDirectory(), system.clock);
-  const keeper = new Keeper(system, { memory: new ForegroundMemory(store), store });
+  const keeper = new Keeper(system, { memory: new ForegroundMemory(store, system.clock), store });
   const hooks = runHooks(system, keeper, version, () => []);
   keeper.configure([]);
   return {

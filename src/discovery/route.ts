@@ -84,6 +84,8 @@ function namedGateway(
   const route = network.defaultRoutes.find((candidate) => candidate.family === family(address));
   const own =
     addresses.find((candidate) => sameNetwork(candidate.address, address, candidate.prefixLength)) ??
+    // A VPN's link has one address and no network: its gateway is known by habit, whatever the default route is.
+    addresses.find((candidate) => likelyGateway(candidate) === address) ??
     (route && addressTowards(addresses, route.interface, route.family, route.gateway)) ??
     addresses.find((candidate) => candidate.family === family(address) && !candidate.internal);
   if (own === undefined) {

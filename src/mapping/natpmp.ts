@@ -86,8 +86,15 @@ export class NatpmpMapper implements PortMapper {
   }
 
   async unmap(key: MappingKey, signal?: AbortSignal): Promise<void> {
+    const { protocol, internalPort, internalClient } = key;
+    // By the sender's address: what this host made under another one would leave this one's in its place.
+    if (internalClient !== this.#link.localAddress) {
+      throw new NatwardError(
+        'UNSUPPORTED',
+        `NAT-PMP takes back only what leads to ${this.#link.localAddress}, not to ${internalClient}`,
+      );
+    }
     // RFC 6886, section 3.4: lifetime 0 and external port 0.
-    const { protocol, internalPort } = key;
     await this.#request(
       { opcode: 'map', protocol, internalPort, suggestedExternalPort: 0, lifetimeSeconds: 0 },
       { signal },

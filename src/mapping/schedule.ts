@@ -27,11 +27,13 @@ export function renewalWindow(
 ): RenewalWindow | undefined {
   const lifetimeMs = lifetimeSeconds === 0 ? 2 * ENDLESS_PERIOD_MS : lifetimeSeconds * 1000;
   const left = 1 / 2 ** (attempt + 1);
-  const fromMs = lifetimeMs * (1 - left);
-  // What is so short that the next try would come too soon is renewed as early as may be.
-  if (attempt > 0 && lifetimeMs * left < SHORTEST_GAP_MS) return undefined;
-  const width = lifetimeMs * (left / 4);
-  return { fromMs: grantedAtMs + fromMs, untilMs: grantedAtMs + fromMs + width };
+  // The end of the window before it, or the grant itself.
+  const beforeMs = attempt === 0 ? 0 : lifetimeMs * (1 - 1.5 * left);
+  const fromMs = Math.max(lifetimeMs * (1 - left), beforeMs + SHORTEST_GAP_MS);
+  const untilMs = lifetimeMs * (1 - 0.75 * left);
+  if (attempt > 0 && fromMs > untilMs) return undefined;
+  // What is so short that the first try would come too soon is renewed as early as may be.
+  return { fromMs: grantedAtMs + fromMs, untilMs: grantedAtMs + Math.max(fromMs, untilMs) };
 }
 
 /** A moment of the window; `random` is 0 to 1. */

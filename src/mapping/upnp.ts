@@ -44,6 +44,11 @@ export class UpnpMapper implements PortMapper {
   readonly #version: number;
   readonly #localAddress: IpAddress;
   readonly #pinholes: PinholeService | undefined;
+  /**
+   * What was mapped here, from outside to inside. A gateway lets a host replace what is its own (WANIPConnection:2,
+   * section 2.5.16): two ports of ours that end up at one external port would take it from each other for ever.
+   */
+  readonly #places = new Map<string, string>();
   /** As last asked: the same for each of many mappings. */
   #externalAddress: Promise<IpAddress | undefined> | undefined;
 
@@ -85,16 +90,22 @@ export class UpnpMapper implements PortMapper {
     if (held !== undefined && held.internalClient !== request.internalClient) {
       const stale = await this.#entry({ ...request, externalPort: port }, signal);
       if (stale?.internalClient === held.internalClient && stale.internalPort === request.internalPort) {
-        await this.#delete({ ...request, externalPort: port }, signal);
-        return this.#add(request, port, signal);
+        if (await this.#deleteStale({ ...request, externalPort: port }, signal)) {
+          return this.#add(request, port, signal);
+        }
       }
     }
     if (request.choice === 'exact') throw this.#refusal(taken, request, port);
     const made = request.askedBefore && (await this.#madeBefore(request, signal));
     if (made) return this.#add(request, made.externalPort, signal);
     if (this.#version >= 2) {
+      // The ports beside it may be wanted next, and what has one already loses it: see #places.
+      const wish = this.#randomPort();
       try {
-        return await this.#addAny(request, port, signal);
+        return await this.#addAny(request, wish, signal).catch((error: unknown) => {
+          if (isNatwardError(error, 'NOT_AUTHORIZED')) return this.#addAny(request, port, signal);
+          throw error;
+        });
       } catch (error) {
         if (!isNatwardError(error, 'UNSUPPORTED', 'REFUSED', 'CONFLICT', 'UNREACHABLE')) throw error;
       }
@@ -113,6 +124,17 @@ export class UpnpMapper implements PortMapper {
     throw this.#refusal(last, request, port);
   }
 
+  /** Reports whether it is gone: some gateways let only the address that it leads to delete it (miniupnpd, 606). */
+  async #deleteStale(place: Place, signal?: AbortSignal): Promise<boolean> {
+    try {
+      await this.#delete(place, signal);
+      return true;
+    } catch (error) {
+      if (error instanceof UpnpFault) return false;
+      throw error;
+    }
+  }
+
   /** What the silent protocol was granted, under another external port: taken over, or there would be two. */
   async #madeBefore(request: MappingRequest, signal?: AbortSignal): Promise<ListedMapping | undefined> {
     const rows = await this.list(signal).catch((error: unknown) => {
@@ -128,10 +150,33 @@ export class UpnpMapper implements PortMapper {
   }
 
   async #add(request: MappingRequest, externalPort: number, signal?: AbortSignal): Promise<Mapping> {
+    if (await this.#leadsElsewhere(request, externalPort, signal)) {
+      throw new UpnpFault(
+        'AddPortMapping',
+        UPNP_ERROR.conflictInMapping,
+        'natward has mapped another port there',
+      );
+    }
     const add = (lifetimeSeconds: number) =>
       this.#call('AddPortMapping', addArguments(request, externalPort, lifetimeSeconds), signal);
     const lifetimeSeconds = await withAcceptedLifetime(request.lifetimeSeconds, add);
     return this.#granted(request, externalPort, lifetimeSeconds);
+  }
+
+  /** Reports whether another port of ours was mapped there, and is. */
+  async #leadsElsewhere(
+    request: MappingRequest,
+    externalPort: number,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
+    const place = { ...request, externalPort };
+    const inside = this.#places.get(outsideOf(place));
+    if (inside === undefined || inside === insideOf(request)) return false;
+    const entry = await this.#entry(place, signal).catch((error: unknown) => {
+      if (error instanceof UpnpFault) return undefined;
+      throw error;
+    });
+    return entry !== undefined && insideOf(entry) === inside;
   }
 
   async #addAny(request: MappingRequest, wishedPort: number, signal?: AbortSignal): Promise<Mapping> {
@@ -151,6 +196,7 @@ export class UpnpMapper implements PortMapper {
   }
 
   #granted(request: MappingRequest, externalPort: number, lifetimeSeconds: number): Mapping {
+    this.#places.set(outsideOf({ ...request, externalPort }), insideOf(request));
     return {
       protocol: request.protocol,
       externalAddress: undefined,
@@ -277,6 +323,7 @@ export class UpnpMapper implements PortMapper {
   }
 
   async #delete(place: Place, signal?: AbortSignal): Promise<void> {
+    this.#places.delete(outsideOf(place));
     try {
       await this.#call('DeletePortMapping', placeArguments(place), signal);
     } catch (error) {
@@ -354,6 +401,17 @@ function addArguments(request: MappingRequest, externalPort: number, lifetimeSec
 
 /** What a UPnP gateway knows a mapping by. */
 type Place = Pick<Mapping, 'protocol' | 'externalPort' | 'remotePeer'>;
+
+function outsideOf({ protocol, externalPort, remotePeer }: Place): string {
+  return `${protocol} ${externalPort} ${remotePeer?.address ?? ''}`;
+}
+
+function insideOf({
+  internalClient,
+  internalPort,
+}: Pick<Mapping, 'internalClient' | 'internalPort'>): string {
+  return `${internalClient} ${internalPort}`;
+}
 
 function placeArguments({ protocol, externalPort, remotePeer }: Place): SoapValues {
   return {

@@ -107,6 +107,13 @@ describe('chooseGateways', () => {
     ]);
   });
 
+  test('asks the named gateway of a VPN by its own link, where the default route is another one', () => {
+    const vpn = own('10.2.0.2/32', 'wg0');
+    expect(chosen([route('eth0', '192.168.1.1')], [HOME, vpn], { gateway: '10.2.0.1' })).toEqual([
+      '10.2.0.1 from 10.2.0.2 on wg0',
+    ]);
+  });
+
   test('asks a named gateway on the loopback network from the loopback address', () => {
     expect(chosen([], [], { gateway: '127.0.0.1' })).toEqual(['127.0.0.1 from 127.0.0.1 on lo']);
   });

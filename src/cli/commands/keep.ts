@@ -1,6 +1,5 @@
 /** `natward keep`: hands the specs to the running agent; without one, keeps them in this terminal. */
 
-import { once } from 'node:events';
 import { connectAgent } from '../../control/client.ts';
 import { parseDyndns, parseRun, parseShell, parseSync, parseWebhook } from '../../control/hooks.ts';
 import { foregroundKeeper } from '../../control/local.ts';
@@ -13,6 +12,7 @@ import {
 } from '../../control/protocol.ts';
 import { NatwardError } from '../../errors.ts';
 import type { Family } from '../../net/address.ts';
+import { fired } from '../../system/clock.ts';
 import { realSystem } from '../../system/system.ts';
 import { EXIT, exitCodeOf } from '../exit.ts';
 import { printEvent, printLeaseErrors, printLeases } from '../lease-words.ts';
@@ -111,6 +111,10 @@ async function keepHere(
 ): Promise<void> {
   const keeper = await foregroundKeeper(version);
   const over = new AbortController();
+  // The terminal is closed: as Ctrl-C.
+  const hangUp = new AbortController();
+  process.once('SIGHUP', () => hangUp.abort());
+  const end = AbortSignal.any([signal, hangUp.signal]);
   const follow = async () => {
     for await (const event of keeper.events(over.signal, 0)) {
       if (flags.json) printJsonLine(event);
@@ -119,8 +123,8 @@ async function keepHere(
   };
   const following = follow();
   try {
-    await keeper.keep(requests, { owner: USER_OWNER, timeoutMs: flags.timeout, signal });
-    if (!signal.aborted) await once(signal, 'abort');
+    await keeper.keep(requests, { owner: USER_OWNER, timeoutMs: flags.timeout, signal: end });
+    await fired(end);
   } finally {
     const errors = await keeper.close(RELEASE_LIMIT_MS);
     over.abort();
