@@ -2,6 +2,14 @@
 
 const BENCHMARKS: Readonly<Record<string, { readonly about: string; load(): Promise<Benchmark> }>> = {
   map: { about: 'mapping ports, beside other port mappers', load: () => import('./map.ts') },
+  keeper: {
+    about: 'what it costs to keep ten, a thousand and ten thousand ports',
+    load: () => import('./keeper.ts'),
+  },
+  recovery: {
+    about: 'how long ports stay closed after their gateway has forgotten them',
+    load: () => import('./recovery.ts'),
+  },
 };
 
 interface Benchmark {

@@ -3,19 +3,23 @@
  * real miniupnpd, by turns. Says which targets were met; only what could not be measured is an error.
  */
 
-import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { createLab, type Lab, labUnavailable } from '../test/lab/support/lab.ts';
+import type { Lab } from '../test/lab/support/lab.ts';
 import { measureMany } from './many.ts';
 import { measureNone } from './none.ts';
 import { CONFIGURATIONS, measureOne } from './one.ts';
-import { NATWARD, NATWARD_LIBRARY } from './peers.ts';
 import { formatSection, type Section } from './report.ts';
+import {
+  checkBuilt,
+  chosen,
+  count,
+  inLab,
+  installPeers,
+  ownConditions,
+  peerConditions,
+  writeJson,
+} from './setting.ts';
 
-const HERE = fileURLToPath(new URL('.', import.meta.url));
 const ROUNDS = 7;
 /** Seconds a run each, and with little noise in proportion. */
 const LONG_ROUNDS = 3;
@@ -66,65 +70,22 @@ export async function run(args: readonly string[]): Promise<void> {
     return;
   }
   const [rounds, longRounds] = [count('--rounds', values.rounds), count('--long', values.long)];
-  const parts = values.part.map((name) => {
-    const part = PARTS.get(name);
-    if (part === undefined) throw new Error(`--part ${name}: there is ${[...PARTS.keys()].join(', ')}`);
-    return part;
-  });
-  const missing = labUnavailable();
-  if (missing !== undefined) throw new Error(missing);
-  for (const file of [NATWARD, NATWARD_LIBRARY]) {
-    if (!existsSync(file)) throw new Error(`${file} is not there: npm run build`);
-  }
+  const parts = chosen('--part', values.part, PARTS);
+  checkBuilt();
   installPeers();
 
   const conditions = describeConditions(rounds, longRounds);
   console.log(`${conditions.join('\n')}\n`);
   const sections: Section[] = [];
-  const lab = await createLab();
-  const release = releaseOnSignal(lab);
-  try {
+  await inLab(async (lab) => {
     for (const part of parts) {
       for (const section of await part(lab, rounds, longRounds)) {
         sections.push(section);
         console.log(formatSection(section));
       }
     }
-  } finally {
-    release();
-    await lab[Symbol.asyncDispose]();
-  }
-  if (values.json !== undefined) {
-    writeFileSync(
-      values.json,
-      `${JSON.stringify({ benchmark: 'map', conditions, sections }, undefined, 2)}\n`,
-    );
-  }
-}
-
-function count(option: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new Error(`${option} ${text}: a number from 1 up is wanted`);
-  return value;
-}
-
-/** The peers that are no devDependencies of the project have a tree of their own. */
-function installPeers(): void {
-  if (existsSync(`${HERE}node_modules`)) return;
-  console.error('bench: installing the peers');
-  execFileSync('npm', ['ci', '--prefix', HERE, '--no-audit', '--no-fund'], { stdio: ['ignore', 2, 2] });
-}
-
-/** On Ctrl-C the lab goes first; the answer takes the handler away. */
-function releaseOnSignal(lab: Lab): () => void {
-  const stop = () => {
-    // What is being measured breaks off, and need not be told.
-    process.on('uncaughtException', () => {});
-    void lab[Symbol.asyncDispose]().finally(() => process.exit(130));
-  };
-  process.once('SIGINT', stop).once('SIGTERM', stop);
-  return () => process.off('SIGINT', stop).off('SIGTERM', stop);
+  });
+  writeJson(values.json, { benchmark: 'map', conditions, sections });
 }
 
 function progress(part: string, rounds: number): (round: number) => void {
@@ -132,26 +93,13 @@ function progress(part: string, rounds: number): (round: number) => void {
 }
 
 function describeConditions(rounds: number, longRounds: number): string[] {
-  const peers = [
-    ['nat-upnp', '../node_modules/nat-upnp'],
-    ['@silentbot1/nat-api', '../node_modules/@silentbot1/nat-api'],
-    ['@achingbrain/nat-port-mapper', 'node_modules/@achingbrain/nat-port-mapper'],
-    ['port-mapper', 'node_modules/port-mapper'],
-  ].map(([name, path]) => `${name} ${versionAt(path ?? '')}`);
-  const [cpu] = cpus();
   return [
-    `natward ${versionAt('..')}, Node ${process.version}, ${cpus().length} x ${cpu?.model ?? 'unknown processor'}, load ${loadavg()[0]?.toFixed(1)}`,
-    `${['miniupnpd', 'miniupnpc', 'natpmpc'].map((name) => `${name} ${debianVersion(name)}`).join(', ')}; ${peers.join(', ')}`,
+    ownConditions(),
+    peerConditions(
+      ['miniupnpd', 'miniupnpc', 'natpmpc'],
+      ['nat-upnp', '@silentbot1/nat-api', '@achingbrain/nat-port-mapper', 'port-mapper'],
+    ),
     `${rounds} rounds by turns, ${longRounds} where there is no gateway or where there are many ports; a new external port and an empty table each time`,
     'cold: an empty NATWARD_HOME; warm: the one of the round before. Every program is started by "ip netns exec", whose own time is included.',
   ];
-}
-
-function versionAt(path: string): string {
-  const manifest: { version?: string } = JSON.parse(readFileSync(`${HERE}${path}/package.json`, 'utf8'));
-  return manifest.version ?? '?';
-}
-
-function debianVersion(name: string): string {
-  return spawnSync('dpkg-query', ['-W', '-f', '${Version}', name], { encoding: 'utf8' }).stdout || '?';
 }

@@ -18,10 +18,45 @@ export interface Verdict {
 
 export interface Section {
   readonly title: string;
+  /** What the figures are shown in; milliseconds where nothing is said. */
+  readonly unit?: 's';
+  /** Where a measurement is given up: a sample of Infinity has taken longer. */
+  readonly limitMs?: number;
   /** The row that every median is divided by. */
   readonly floor?: string;
   readonly rows: readonly Row[];
   readonly verdicts: readonly Verdict[];
+}
+
+/** Figures of several kinds, where one column of times says too little. */
+export interface Table {
+  readonly title: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly {
+    readonly name: string;
+    /** One for each column: medians, or what could not be measured. */
+    readonly figures: readonly (number | undefined)[];
+    readonly remark?: string | undefined;
+  }[];
+  readonly verdicts: readonly Verdict[];
+}
+
+export function formatTable({ title, columns, rows, verdicts }: Table): string {
+  const lines = align([
+    ['', ...columns],
+    ...rows.map(({ name, figures }) => [name, ...figures.map((figure) => plain(figure))]),
+  ]).map((line, at) => {
+    const remark = rows[at - 1]?.remark;
+    return remark === undefined ? line : `${line}  ${remark}`;
+  });
+  return [title, ...lines.map((line) => `  ${line.trimEnd()}`), ...verdicts.map(formatVerdict), ''].join(
+    '\n',
+  );
+}
+
+/** Counts as they are, measurements with three digits or so. */
+function plain(figure: number | undefined): string {
+  return figure !== undefined && Number.isInteger(figure) ? String(figure) : ms(figure);
 }
 
 /** Undefined where there are no samples. */
@@ -51,22 +86,34 @@ export function atMost(target: string, value: number | undefined, limit: number,
 }
 
 export function quotient(a: number | undefined, b: number | undefined): number | undefined {
-  return a === undefined || b === undefined ? undefined : a / b;
+  if (a === undefined || b === undefined) return undefined;
+  return Number.isFinite(a) && Number.isFinite(b) ? a / b : undefined;
 }
 
-export function formatSection({ title, floor, rows, verdicts }: Section): string {
+export function formatSection({ title, floor, rows, verdicts, unit, limitMs }: Section): string {
+  const shown = (value: number | undefined) => {
+    if (value === Number.POSITIVE_INFINITY && limitMs !== undefined) return `> ${time(limitMs, unit)}`;
+    return time(value, unit);
+  };
   const floorMs = floor === undefined ? undefined : medianOf(rows, floor);
   const extra = [...new Set(rows.flatMap(({ more }) => Object.keys(more ?? {})))];
-  const head = ['', 'median ms', 'min..max', ...(floor === undefined ? [] : [`x ${floor}`]), ...extra, 'n'];
+  const head = [
+    '',
+    `median ${unit ?? 'ms'}`,
+    'min..max',
+    ...(floor === undefined ? [] : [`x ${floor}`]),
+    ...extra,
+    'n',
+  ];
   const body = rows.map((row) => {
     const middle = median(row.samplesMs);
-    const range = `${ms(Math.min(...row.samplesMs))}..${ms(Math.max(...row.samplesMs))}`;
+    const range = `${shown(Math.min(...row.samplesMs))}..${shown(Math.max(...row.samplesMs))}`;
     return [
       row.name,
-      ms(middle),
+      shown(middle),
       middle === undefined ? '-' : range,
       ...(floor === undefined ? [] : [quotient(middle, floorMs)?.toFixed(2) ?? '-']),
-      ...extra.map((column) => ms(row.more?.[column])),
+      ...extra.map((column) => shown(row.more?.[column])),
       String(row.samplesMs.length),
     ];
   });
@@ -82,6 +129,10 @@ export function formatSection({ title, floor, rows, verdicts }: Section): string
 function formatVerdict({ target, measured, met }: Verdict): string {
   const word = met === undefined ? 'open  ' : met ? 'met   ' : 'MISSED';
   return `  ${word} ${target}: ${measured}`;
+}
+
+function time(value: number | undefined, unit: 's' | undefined): string {
+  return ms(value === undefined || unit === undefined ? value : value / 1000);
 }
 
 function ms(value: number | undefined): string {

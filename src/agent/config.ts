@@ -4,7 +4,6 @@
  */
 
 import { readFileSync, statSync } from 'node:fs';
-import { type AST, getStaticTOMLValue, ParseError, parseTOML } from 'toml-eslint-parser';
 import * as v from 'valibot';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { MAX_LIFETIME_SECONDS } from '../mapping/mapping.ts';
@@ -16,6 +15,7 @@ import type { Hook } from './hooks/hook.ts';
 import { hookDocumentSchema } from './hooks/parse.ts';
 import type { KeepRequest } from './lease.ts';
 import { parseSpec, type Spec } from './spec.ts';
+import { parseToml } from './toml.ts';
 
 /** A request whose host may still be a name. */
 export interface ConfiguredKeep extends Omit<KeepRequest, 'host'> {
@@ -40,7 +40,9 @@ const MAX_HOOKS = 64;
 const ERRORS_SHOWN = 20;
 const DEFAULT_LIFETIME = '2h';
 /** `fs.watch` misses what editors and network file systems do; a look at the file's date costs nothing. */
-const LOOK_MS = 2000;
+const LOOK_MS = 1500;
+/** A file that is being written stands still for so long when it is whole. */
+const STILL_MS = 500;
 const CHECK_SECONDS = { min: 2, max: 3600 } as const;
 
 /** Text that a function makes something of, or throws USAGE. */
@@ -76,18 +78,20 @@ const address: v.GenericSchema<unknown, IpAddress> = read((text) => {
   return parsed;
 });
 
+const keepEntries = {
+  spec: read<Spec>(parseSpec),
+  lifetime: v.optional(duration(1, MAX_LIFETIME_SECONDS), DEFAULT_LIFETIME),
+  description: v.optional(v.pipe(v.string(), v.maxLength(250, 'at most 250 characters'))),
+  exact: v.optional(v.boolean('write true or false'), false),
+  via: v.optional(v.picklist(MAPPING_PROTOCOLS, 'write "pcp", "natpmp" or "upnp"')),
+  gateway: v.optional(address),
+  interface: v.optional(v.pipe(v.string(), v.maxLength(256))),
+  family: v.optional(v.picklist([4, 6], 'write 4 or 6')),
+  hook: v.optional(v.pipe(v.array(hookDocumentSchema), v.maxLength(MAX_HOOKS)), []),
+};
+
 const keepSchema: v.GenericSchema<unknown, ConfiguredKeep> = v.pipe(
-  v.strictObject({
-    spec: read<Spec>(parseSpec),
-    lifetime: v.optional(duration(1, MAX_LIFETIME_SECONDS), DEFAULT_LIFETIME),
-    description: v.optional(v.pipe(v.string(), v.maxLength(250, 'at most 250 characters'))),
-    exact: v.optional(v.boolean('write true or false'), false),
-    via: v.optional(v.picklist(MAPPING_PROTOCOLS, 'write "pcp", "natpmp" or "upnp"')),
-    gateway: v.optional(address),
-    interface: v.optional(v.pipe(v.string(), v.maxLength(256))),
-    family: v.optional(v.picklist([4, 6], 'write 4 or 6')),
-    hook: v.optional(v.pipe(v.array(hookDocumentSchema), v.maxLength(MAX_HOOKS)), []),
-  }),
+  v.strictObject(keepEntries),
   v.transform(({ spec, lifetime, exact, hook, ...rest }) => ({
     ...spec,
     ...rest,
@@ -97,13 +101,15 @@ const keepSchema: v.GenericSchema<unknown, ConfiguredKeep> = v.pipe(
   })),
 );
 
+const configEntries = {
+  onExit: v.optional(v.picklist(['release', 'keep'], 'write "release" or "keep"'), 'release'),
+  checkInterval: v.optional(duration(CHECK_SECONDS.min, CHECK_SECONDS.max)),
+  keep: v.optional(v.pipe(v.array(keepSchema), v.maxLength(MAX_KEEPS, `at most ${MAX_KEEPS} of them`)), []),
+  hook: v.optional(v.pipe(v.array(hookDocumentSchema), v.maxLength(MAX_HOOKS)), []),
+};
+
 const configSchema: v.GenericSchema<unknown, Config> = v.pipe(
-  v.strictObject({
-    onExit: v.optional(v.picklist(['release', 'keep'], 'write "release" or "keep"'), 'release'),
-    checkInterval: v.optional(duration(CHECK_SECONDS.min, CHECK_SECONDS.max)),
-    keep: v.optional(v.pipe(v.array(keepSchema), v.maxLength(MAX_KEEPS, `at most ${MAX_KEEPS} of them`)), []),
-    hook: v.optional(v.pipe(v.array(hookDocumentSchema), v.maxLength(MAX_HOOKS)), []),
-  }),
+  v.strictObject(configEntries),
   v.transform(({ onExit, checkInterval, keep, hook }) => ({
     onExit,
     checkMs: checkInterval === undefined ? undefined : checkInterval * 1000,
@@ -112,30 +118,35 @@ const configSchema: v.GenericSchema<unknown, Config> = v.pipe(
   })),
 );
 
+/** What may stand in each table, for hints. */
+const KEYS: Readonly<Record<string, readonly string[]>> = {
+  '': Object.keys(configEntries),
+  keep: Object.keys(keepEntries),
+  hook: ['on', 'timeoutSeconds', 'run', 'shell', 'webhook', 'sync', 'dyndns'],
+  dyndns: ['url', 'hostname'],
+};
+const LONGEST_KEY = 14;
+
 /** Throws USAGE with every error's place: `config.toml:7:12: keep[1].lifetime: ...`. `file` is what it is called. */
 export function parseConfig(text: string, file: string): Config {
-  let ast: AST.TOMLProgram;
-  try {
-    ast = parseTOML(text);
-  } catch (error) {
-    if (!(error instanceof ParseError)) throw error;
-    throw usage(`${file}:${error.lineNumber}:${error.column + 1}: ${error.message}`);
-  }
-  const result = v.safeParse(configSchema, getStaticTOMLValue(ast));
+  const document = parseToml(text, file);
+  const result = v.safeParse(configSchema, document.value);
   if (result.success) return result.output;
-  const places = placesOf(ast);
   const errors = result.issues.map((issue) => {
     const path = (issue.path ?? []).map(({ key }) => key as string | number);
-    const { line, column } = placeOf(places, path);
-    return `${file}:${line}:${column}: ${wordsOf(path)}${reasonOf(issue)}`;
+    const { line, column } = document.placeOf(path);
+    return `${file}:${line}:${column}: ${wordsOf(path)}${reasonOf(issue, path)}`;
   });
   const more = errors.length - ERRORS_SHOWN;
   const shown = errors.slice(0, ERRORS_SHOWN).join('; ');
   throw usage(more > 0 ? `${shown}; and ${more} more` : shown);
 }
 
-function reasonOf({ type, expected, message }: v.BaseIssue<unknown>): string {
-  if (type === 'strict_object' && expected === 'never') return 'there is no such key';
+function reasonOf(
+  { type, expected, message }: v.BaseIssue<unknown>,
+  path: readonly (string | number)[],
+): string {
+  if (type === 'strict_object' && expected === 'never') return `there is no such key${hintOf(path)}`;
   if (type === 'strict_object' || type === 'object') return 'it is missing, or not what it should be';
   return message;
 }
@@ -146,61 +157,43 @@ function wordsOf(path: readonly (string | number)[]): string {
   return `${words.replace(/^\./, '')}: `;
 }
 
-interface Place {
-  readonly line: number;
-  readonly column: number;
+/** The key that was probably meant, of those that the table has. */
+function hintOf(path: readonly (string | number)[]): string {
+  const around = path.slice(0, -1).findLast((key) => typeof key === 'string') ?? '';
+  const wrong = plain(String(path.at(-1)));
+  const meant = KEYS[around]?.find((key) => distance(plain(key), wrong) <= Math.min(2, wrong.length / 3));
+  return meant === undefined ? '' : `: did you mean ${meant}?`;
 }
 
-/** Of the nearest thing around it that stands in the file: what is missing stands nowhere. */
-function placeOf(places: ReadonlyMap<string, Place>, path: readonly (string | number)[]): Place {
-  for (let length = path.length; length > 0; length--) {
-    const place = places.get(JSON.stringify(path.slice(0, length)));
-    if (place !== undefined) return place;
-  }
-  return { line: 1, column: 1 };
+/** `on-exit`, `on_exit` and `onexit` all mean onExit. */
+function plain(key: string): string {
+  return key.replace(/[-_]/g, '').toLowerCase();
 }
 
-/** Where each key and element stands. */
-function placesOf(ast: AST.TOMLProgram): ReadonlyMap<string, Place> {
-  const places = new Map<string, Place>();
-  const note = (path: readonly (string | number)[], { loc }: AST.TOMLNode) => {
-    const key = JSON.stringify(path);
-    if (!places.has(key)) places.set(key, { line: loc.start.line, column: loc.start.column + 1 });
-  };
-  const value = (path: readonly (string | number)[], node: AST.TOMLContentNode) => {
-    if (node.type === 'TOMLArray') {
-      for (const [at, element] of node.elements.entries()) {
-        note([...path, at], element);
-        value([...path, at], element);
-      }
-    } else if (node.type === 'TOMLInlineTable') {
-      for (const pair of node.body) keyValue(path, pair);
+/** So many letters are to be put in, taken out or changed; what is longer than any key is far from all of them. */
+function distance(a: string, b: string): number {
+  if (b.length > 2 * LONGEST_KEY) return b.length;
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (const [at, letter] of Array.from(a).entries()) {
+    const next = [at + 1];
+    for (let to = 1; to <= b.length; to++) {
+      const changed = (row[to - 1] ?? 0) + (b[to - 1] === letter ? 0 : 1);
+      next.push(Math.min(changed, (row[to] ?? 0) + 1, (next[to - 1] ?? 0) + 1));
     }
-  };
-  const keyValue = (path: readonly (string | number)[], node: AST.TOMLKeyValue) => {
-    const full = [...path];
-    for (const key of node.key.keys) {
-      full.push(key.type === 'TOMLBare' ? key.name : key.value);
-      note(full, node.key);
-    }
-    value(full, node.value);
-  };
-  for (const node of ast.body[0].body) {
-    if (node.type === 'TOMLKeyValue') keyValue([], node);
-    else {
-      note(node.resolvedKey, node);
-      for (const pair of node.body) keyValue(node.resolvedKey, pair);
-    }
+    row = next;
   }
-  return places;
+  return row.at(-1) ?? 0;
 }
 
 /** A file that is not there is an empty one. Throws USAGE, or FAILED where it cannot be read. */
 export function readConfig(path: string): Config {
   let text: string;
   try {
-    const { size } = statSync(path);
-    if (size > MAX_BYTES) throw usage(`${path} is larger than ${MAX_BYTES} bytes`);
+    const found = statSync(path);
+    // Reading a pipe or a device may never end; this one is how people write "none".
+    if (path === '/dev/null') return NO_CONFIG;
+    if (!found.isFile() && !found.isDirectory()) throw usage(`${path} is not a file`);
+    if (found.size > MAX_BYTES) throw usage(`${path} is larger than ${MAX_BYTES} bytes`);
     text = readFileSync(path, 'utf8');
   } catch (cause) {
     if (isNatwardError(cause)) throw cause;
@@ -252,7 +245,14 @@ export class ConfigFile implements AsyncDisposable {
     try {
       for (;;) {
         await this.#clock.sleep(LOOK_MS, this.#over.signal);
-        if (stampOf(this.#path) !== this.#seen) this.reload();
+        if (stampOf(this.#path) === this.#seen) continue;
+        // Half a file is good TOML as well, and asks for less: every lease it leaves out would be given back.
+        let stamp: string;
+        do {
+          stamp = stampOf(this.#path);
+          await this.#clock.sleep(STILL_MS, this.#over.signal);
+        } while (stampOf(this.#path) !== stamp);
+        this.reload();
       }
     } catch (error) {
       if (!isNatwardError(error, 'ABORTED')) throw error;

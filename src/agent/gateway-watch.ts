@@ -17,6 +17,7 @@ import { isNatwardError, NatwardError } from '../errors.ts';
 import { type Epoch, type EpochRule, keptItsTable } from '../mapping/epoch.ts';
 import type { Family, IpAddress } from '../net/address.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
+import { OVER } from '../system/clock.ts';
 import { randomOf } from '../system/random.ts';
 import type { NetworkState } from '../system/routes.ts';
 import type { System } from '../system/system.ts';
@@ -122,7 +123,7 @@ export class GatewayWatch implements AsyncDisposable {
 
   /** Something speaks for its having changed: it is asked now. */
   wake(): void {
-    this.#wake.abort();
+    this.#wake.abort(OVER);
   }
 
   /** Ends the conversation there is and begins another: the machine has slept, or a request went unanswered. */
@@ -365,7 +366,7 @@ export class GatewayWatch implements AsyncDisposable {
     const { clock } = this.#system;
     const end = this.#over.signal;
     const cut = new AbortController();
-    const stop = () => cut.abort();
+    const stop = () => cut.abort(OVER);
     end.addEventListener('abort', stop);
     try {
       await clock.sleep(Math.min(delayMs, SHORTEST_GAP_MS), cut.signal);

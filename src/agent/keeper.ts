@@ -8,7 +8,7 @@ import { isNatwardError, NatwardError } from '../errors.ts';
 import type { GatewayPorts } from '../discovery/gateway.ts';
 import { type Family, family, type IpAddress, sameNetwork } from '../net/address.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
-import { fired } from '../system/clock.ts';
+import { fired, OVER } from '../system/clock.ts';
 import type { NetworkState } from '../system/routes.ts';
 import type { System } from '../system/system.ts';
 import { Agenda } from './agenda.ts';
@@ -65,8 +65,10 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   readonly #agenda = new Agenda<LeaseRecord>();
   /** Held for nobody: given back where and when its gateway answers. */
   readonly #strays = new Set<Holding>();
-  /** Being given back, or refused: it is not asked for again and again. */
-  readonly #attended = new WeakSet<Holding>();
+  /** Strays that are being given back. */
+  readonly #releasing = new Set<Holding>();
+  /** Strays that their gateway will not take: it is not asked again and again, they end by their lifetimes. */
+  readonly #refused = new WeakSet<Holding>();
   /** What is remembered has found out whether it is wanted. */
   #hasBegun = false;
   readonly #warnings = new Map<string, NatwardError>();
@@ -79,7 +81,8 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   #lookAtMs = 0;
   /** When the loop went round last, by the steady clock. */
   #roundMs: number;
-  #changes = new AbortController();
+  /** Those who wait for leases to be answered: called at each change. */
+  readonly #watchers = new Set<() => void>();
 
   /** Takes up what the memory says. Throws what `memory.load` does. */
   constructor(system: System, { memory, store, ports, checkMs = CHECK_MS }: KeeperOptions) {
@@ -118,6 +121,11 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     void this.#reconcile()(this.#over.signal);
   }
 
+  /** Begins with what is remembered, where the configuration cannot be read: what it said last is kept. */
+  resume(): void {
+    this.#reconcile();
+  }
+
   async keep(
     requests: readonly KeepRequest[],
     { owner, timeoutMs, signal }: KeepOptions,
@@ -147,19 +155,22 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
 
   async #settled(leases: readonly LeaseRecord[], timeoutMs: number, signal: AbortSignal): Promise<void> {
     const cut = new AbortController();
-    const stop = () => cut.abort();
+    const stop = () => cut.abort(OVER);
     if (signal.aborted) stop();
     signal.addEventListener('abort', stop, { once: true });
-    const late = this.#system.clock.sleep(timeoutMs, cut.signal).then(stop, () => undefined);
-    try {
-      while (!cut.signal.aborted && !leases.every((lease) => lease.isSettled || lease.dropped)) {
-        const change = fired(this.#changes.signal);
-        await Promise.race([change, late]);
-      }
-    } finally {
-      stop();
-      signal.removeEventListener('abort', stop);
-    }
+    let settled = 0;
+    const isOver = () => {
+      while (leases[settled]?.isSettled || leases[settled]?.dropped) settled++;
+      return settled >= leases.length;
+    };
+    const look = () => {
+      if (isOver()) stop();
+    };
+    this.#watchers.add(look);
+    look();
+    await this.#system.clock.sleep(timeoutMs, cut.signal).catch(() => undefined);
+    this.#watchers.delete(look);
+    signal.removeEventListener('abort', stop);
   }
 
   async drop(selectors: readonly DropSelector[], { signal }: DropOptions): Promise<DropReport> {
@@ -314,7 +325,12 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
         const worker = async () => {
           for (const lease of next) await release(site, lease);
         };
-        await Promise.all(Array.from({ length: Math.min(RELEASE_WINDOW, leases.length) }, worker));
+        // RFC 6886, section 3.1: one request after the other.
+        const isNatpmp = leases.some((lease) =>
+          lease.holdings.some(({ mapping }) => mapping.via === 'natpmp'),
+        );
+        const window = isNatpmp ? 1 : RELEASE_WINDOW;
+        await Promise.all(Array.from({ length: Math.min(window, leases.length) }, worker));
         await this.#closeIdle(site);
       }),
     );
@@ -330,21 +346,23 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     const { line } = site.watch;
     let error: NatwardError | undefined;
     for (const holding of holdings) {
-      if (!this.#strays.has(holding) || this.#attended.has(holding)) continue; // Given back meanwhile.
+      if (!this.#strays.has(holding) || this.#releasing.has(holding)) continue; // Given back meanwhile.
       if (line === undefined || !isOf(holding, line)) {
         error ??= goneError(holding);
         continue;
       }
-      this.#attended.add(holding);
+      this.#releasing.add(holding);
       try {
         await releaseOwn([holding.mapping], { session: line.session, signal });
         this.#forget(holding);
       } catch (cause) {
         if (!(cause instanceof NatwardError)) throw cause;
-        if (isNatwardError(cause, ...SILENT)) this.#attended.delete(holding);
+        if (!isNatwardError(cause, ...SILENT)) this.#refused.add(holding);
         // The conversation has ended meanwhile, and not because somebody wanted that.
         const hasGone = isNatwardError(cause, 'ABORTED') && !signal.aborted;
         error ??= hasGone ? goneError(holding) : cause;
+      } finally {
+        this.#releasing.delete(holding);
       }
     }
     return error;
@@ -356,7 +374,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   }
 
   async #closeIdle(site: Site): Promise<void> {
-    if (site.leases.size > 0 || this.#waiting.some((stray) => site.reaches(stray))) return;
+    if (site.leases.size > 0 || this.#waiting().some((stray) => site.reaches(stray))) return;
     for (const [key, one] of this.#sites) if (one === site) this.#sites.delete(key);
     await site[Symbol.asyncDispose]();
   }
@@ -389,27 +407,29 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
           changed: (_lease, when) => this.#changed(when),
           stray: (holdings) => this.#stray(holdings),
           up: (up, line) => this.#meet(up, line),
+          doubt: (one) => {
+            for (const other of this.#sites.values()) if (other !== one) other.watch.wake();
+          },
           warn: (error) => this.warn(error.message, error),
         },
         choice,
       );
       this.#sites.set(key, site);
       this.#lookAtMs = 0; // It waits to hear what the network is.
-      this.#wake.abort();
+      this.#wake.abort(OVER);
     }
     return site;
   }
 
   #changed(when: 'soon' | 'later'): void {
-    this.#changes.abort();
-    this.#changes = new AbortController();
+    for (const look of this.#watchers) look();
     this.#save(when);
   }
 
   #save(when: 'soon' | 'later'): void {
     this.#memory.save(
       () => ({
-        intents: [...this.#intents.values()].filter(({ owner }) => owner !== CONFIG_OWNER),
+        intents: [...this.#intents.values()],
         holdings: [...[...this.#leases.values()].flatMap(({ holdings }) => holdings), ...this.#strays],
       }),
       when,
@@ -434,7 +454,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
       const lease = isOf(stray, line) && !isOver(stray, nowMs) ? claimant(stray) : undefined;
       if (lease === undefined) continue;
       this.#strays.delete(stray);
-      this.#attended.delete(stray);
+      this.#refused.delete(stray);
       lease.holdings = [...lease.holdings, stray];
     }
     void this.#giveBack(site, line);
@@ -442,7 +462,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
 
   /** What is held at this gateway for nobody; what a lease has taken the place of is no longer there. */
   async #giveBack(site: Site, line: Line): Promise<void> {
-    const mine = this.#waiting.filter((holding) => isOf(holding, line));
+    const mine = this.#waiting().filter((holding) => isOf(holding, line));
     if (mine.length === 0) return;
     const taken = new Set<string>();
     for (const { holdings } of this.#leases.values()) {
@@ -454,8 +474,8 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     }
   }
 
-  get #waiting(): readonly Holding[] {
-    return [...this.#strays].filter((stray) => !this.#attended.has(stray));
+  #waiting(): readonly Holding[] {
+    return [...this.#strays].filter((stray) => !this.#refused.has(stray));
   }
 
   /**
@@ -466,10 +486,16 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     if (!this.#hasBegun) return;
     const nowMs = this.#system.clock.now();
     for (const stray of this.#strays) if (isOver(stray, nowMs)) this.#forget(stray);
-    for (const site of this.#sites.values()) void this.#closeIdle(site);
+    for (const site of this.#sites.values()) {
+      void this.#closeIdle(site);
+      // What it did not answer for, it may by now.
+      if (site.watch.line !== undefined && this.#releasing.size === 0) {
+        void this.#giveBack(site, site.watch.line);
+      }
+    }
     // The first answer tells which gateway it is.
     if ([...this.#sites.values()].some((site) => site.isUndecided)) return;
-    for (const stray of this.#waiting) {
+    for (const stray of this.#waiting()) {
       const { mapping, interface: name } = stray;
       const isNear = addresses.some(
         ({ interface: own, address, prefixLength }) =>
@@ -510,7 +536,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
 
   #due(lease: LeaseRecord, atMs: number): void {
     this.#agenda.set(lease, atMs);
-    if (atMs < this.#asleepUntilMs) this.#wake.abort();
+    if (atMs < this.#asleepUntilMs) this.#wake.abort(OVER);
   }
 
   /** The host's clock was set back: leases end when they would have ended. */
@@ -544,7 +570,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
       errors = (await Promise.race([released, fired(signal)])) ?? [lateError(this.#strays.size)];
     }
     this.#over.abort();
-    this.#wake.abort();
+    this.#wake.abort(OVER);
     await this.#running;
     await Promise.race([
       Promise.all([...this.#sites.values()].map((site) => site[Symbol.asyncDispose]())),

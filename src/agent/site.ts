@@ -31,6 +31,8 @@ export interface SiteContext {
   stray(holdings: readonly Holding[]): void;
   /** A gateway answers, and nothing is asked yet: what is held there can be claimed, or given back. */
   up(site: Site, line: Line): void;
+  /** The gateway may have started again: where it is known by another address or protocol it is asked as well. */
+  doubt(site: Site): void;
   warn(error: NatwardError): void;
 }
 
@@ -165,12 +167,12 @@ export class Site implements AsyncDisposable, WatchListener {
       lease.port,
       lease.holdings.filter((holding) => isOf(holding, line)),
     );
-    const [first] = granted;
-    if (first === undefined || !followsExternal(intent) || lease.family === 6) return granted;
-    if ((first.arrivesOnPort ?? first.internalPort) === first.externalPort) return granted;
+    if (!followsExternal(intent) || lease.family === 6) return granted;
+    const other = granted.find((one) => (one.arrivesOnPort ?? one.internalPort) !== one.externalPort);
+    if (other === undefined) return granted;
     // The client will listen on the external port's number: the mapping is made anew, to there.
     for (const mapping of granted) await mapperOf(line, mapping).unmap(mapping, signal);
-    lease.port = { ...lease.port, internalPort: first.externalPort, externalPort: first.externalPort };
+    lease.port = { ...lease.port, internalPort: other.externalPort, externalPort: other.externalPort };
     return ask(lease.port, []);
   }
 
@@ -220,10 +222,10 @@ export class Site implements AsyncDisposable, WatchListener {
     const { system, log } = this.#context;
     const nowMs = system.clock.now();
     const isNews = lease.error?.message !== error.message;
+    const { code, message: reason } = error;
     const isSilent = isNatwardError(error, ...SILENT);
-    const reason: string = error.message;
-    // What it will not grant again is not there.
-    if (!isSilent && why !== 'renewal') this.#lose(lease, reason);
+    // What it will not grant again is not there, and what its table does not show is not either.
+    if (!isSilent && (why !== 'renewal' || code === 'NOT_MAPPED')) this.#lose(lease, reason);
     lease.error = error;
     lease.failures++;
     const window = lease.state === 'held' && lease.line === line ? this.#nextWindow(lease, nowMs) : undefined;
@@ -241,14 +243,24 @@ export class Site implements AsyncDisposable, WatchListener {
       for (const status of lease.statuses) log.emit({ type: 'refused', lease: status });
     }
     this.#context.changed(lease, 'later');
-    if (isSilent) this.watch.restart();
+    if (isSilent) this.#doubt(lease);
+  }
+
+  /**
+   * Nobody has answered. A new conversation helps where the gateway is elsewhere now, and not where it never answers
+   * for this one port: all leases are asked for again in each, so that they become ever rarer.
+   */
+  #doubt({ failures }: LeaseRecord): void {
+    const isPowerOfTwo = (failures & (failures - 1)) === 0;
+    if (isPowerOfTwo) this.watch.restart();
+    else this.watch.wake();
   }
 
   /** The next window that is not over yet. */
   #nextWindow(lease: LeaseRecord, nowMs: number): { fromMs: number; untilMs: number } | undefined {
-    const lifetimes = lease.holdings.map(({ mapping }) => mapping.lifetimeSeconds);
     const ends = lease.expiresAtMs;
-    const lifetimeSeconds = Math.min(...lifetimes);
+    const lifetimes = lease.holdings.flatMap(({ mapping }) => mapping.lifetimeSeconds || []);
+    const lifetimeSeconds = ends === undefined ? 0 : Math.min(...lifetimes);
     const grantedAtMs = ends === undefined ? nowMs : ends - lifetimeSeconds * 1000;
     for (;;) {
       const window = renewalWindow(++lease.attempt, grantedAtMs, lifetimeSeconds);
@@ -259,12 +271,13 @@ export class Site implements AsyncDisposable, WatchListener {
   #expire(lease: LeaseRecord, nowMs: number): void {
     if (lease.state !== 'held' || nowMs < (lease.expiresAtMs ?? Number.POSITIVE_INFINITY)) return;
     this.#lose(lease, 'its lifetime has ended and the gateway has not renewed it');
+    // Of what was granted for a moment the next try may be due later than its end.
+    lease.retryAtMs = lease.renewAtMs;
   }
 
   #lose(lease: LeaseRecord, reason: string): void {
     if (lease.state !== 'held') return;
-    lease.state = 'lost';
-    lease.line = undefined;
+    Object.assign(lease, { state: 'lost', line: undefined, failures: 0, retryAtMs: 0 });
     for (const status of lease.statuses) this.#context.log.emit({ type: 'lost', lease: status, reason });
     this.#context.changed(lease, 'later');
   }
@@ -282,6 +295,7 @@ export class Site implements AsyncDisposable, WatchListener {
     const { status } = this.watch;
     if (status !== undefined) log.emit({ type: 'gateway-up', gateway: status });
     this.#context.up(this, line);
+    this.#context.doubt(this);
     for (const lease of this.leases) {
       lease.retryAtMs = 0;
       if (lease.state === 'no-gateway') lease.state = 'asking';
@@ -303,8 +317,10 @@ export class Site implements AsyncDisposable, WatchListener {
   }
 
   tableLost(reason: string): void {
+    this.#context.doubt(this);
     for (const lease of this.leases) {
       this.#lose(lease, reason);
+      lease.retryAtMs = 0; // What it refused before it may grant now.
       this.review(lease);
     }
   }
@@ -321,9 +337,10 @@ export class Site implements AsyncDisposable, WatchListener {
 
   /** Some of the leases, the ones that were not looked at for longest. */
   async look(line: Line): Promise<void> {
-    if (line.gateway.family === 6) return; // No table shows pinholes; the epoch tells when they are lost.
     for (const lease of this.#oldest((one) => one.state === 'held' && one.line === line)) {
-      const there = await this.#isThere(lease, line);
+      this.leases.delete(lease);
+      this.leases.add(lease);
+      const there = await this.#look(lease, line);
       if (lease.state !== 'held' || lease.line !== line) continue; // Something has happened to it meanwhile.
       if (there === 'gone') {
         this.#lose(lease, 'the gateway no longer has it');
@@ -356,11 +373,28 @@ export class Site implements AsyncDisposable, WatchListener {
       found.push(lease);
       if (found.length === LOOKS_A_CHECK) break;
     }
-    for (const lease of found) {
-      this.leases.delete(lease);
-      this.leases.add(lease);
-    }
     return found;
+  }
+
+  async #look(lease: LeaseRecord, line: Line): Promise<'there' | 'gone' | 'unknown'> {
+    try {
+      if (line.gateway.family === 6) return await this.#isOpen(lease, line);
+      return await this.#isThere(lease, line);
+    } catch (error) {
+      if (!isNatwardError(error) || isNatwardError(error, ...SILENT)) throw error;
+      return 'unknown'; // It answers, and cannot tell.
+    }
+  }
+
+  /** What UPnP has opened has a number. No table shows the others; the epoch tells when they are lost. */
+  async #isOpen(lease: LeaseRecord, line: Line): Promise<'there' | 'gone'> {
+    const upnp = line.session.race.mappers.find((mapper) => mapper.holds !== undefined);
+    for (const { mapping } of lease.holdings) {
+      const pinholeId = mapping.pinholeId ?? undefined;
+      if (upnp?.holds === undefined || pinholeId === undefined) continue;
+      if (!(await upnp.holds({ ...mapping, nonce: undefined, pinholeId }, line.signal))) return 'gone';
+    }
+    return 'there';
   }
 
   /**

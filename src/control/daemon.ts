@@ -3,6 +3,7 @@
  * Starts them in an order in which nothing is missed, and ends them within three seconds.
  */
 
+import { setFlagsFromString } from 'node:v8';
 import { type Config, ConfigFile, NO_CONFIG, readConfig } from '../agent/config.ts';
 import type { AgentEvent } from '../agent/events.ts';
 import { Keeper } from '../agent/keeper.ts';
@@ -42,6 +43,8 @@ const NAMES_RETRY_MS = 30_000;
 /** Runs until `signal` fires; resolves with what could not be released. Throws FAILED where another agent runs. */
 export async function runDaemon(options: DaemonOptions): Promise<readonly NatwardError[]> {
   const { version, signal, onEvent, onReady } = options;
+  // A program that runs for months: V8 collects garbage somewhat sooner, and a burst of ten thousand grants stays small.
+  setFlagsFromString('--optimize-for-size');
   const system = realSystem;
   const directory = await stateDirectory();
   const path = options.config ?? (await configFile());
@@ -60,6 +63,7 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   });
   const early: NatwardError[] = [];
   let config = readOr(path, early);
+  const isGood = early.length === 0;
   const ledger = new Ledger(directory, system.clock, (error) => {
     if (keeper === undefined) early.push(error);
     // How it stands is in the ledger's own `trouble`.
@@ -81,7 +85,9 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   for (const error of early) keeper.warn('start', error);
   // Of the configuration as it is now: a newer one ends what the older one still tries.
   let over = new AbortController();
-  let applying = apply(config, keeper, system, over.signal);
+  let applying = Promise.resolve();
+  if (isGood) applying = apply(config, keeper, system, over.signal);
+  else keeper.resume();
   const file = new ConfigFile(path, system.clock, {
     changed: (changed) => {
       config = changed;
@@ -126,7 +132,7 @@ function deferred<T>(): { readonly promise: Promise<T>; readonly resolve: (value
   return { promise, resolve };
 }
 
-/** A configuration that is broken from the start is none; the agent keeps what it was asked to before. */
+/** Where the file is broken from the start, the agent keeps what it kept before. */
 function readOr(path: string, errors: NatwardError[]): Config {
   try {
     return readConfig(path);

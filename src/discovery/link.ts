@@ -7,7 +7,7 @@
 import { NatwardError } from '../errors.ts';
 import { withoutZone } from '../net/address.ts';
 import { type Endpoint, formatEndpoint } from '../net/endpoint.ts';
-import { aborted, type Clock } from '../system/clock.ts';
+import { aborted, type Clock, OVER } from '../system/clock.ts';
 import type { System } from '../system/system.ts';
 import type { UdpSocket } from '../system/udp.ts';
 import { decodeNatpmpResponse, NATPMP_VERSION, type NatpmpResponse } from '../wire/natpmp.ts';
@@ -120,7 +120,7 @@ export class GatewayLink implements AsyncDisposable {
       const settle = (act: () => void) => {
         this.#pending.delete(pending);
         signal?.removeEventListener('abort', stop);
-        stopSending.abort();
+        stopSending.abort(OVER);
         act();
       };
       const sent = { atMs: this.#clock.now(), times: 0 };

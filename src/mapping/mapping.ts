@@ -109,7 +109,7 @@ export interface PortMapper {
   /** Undefined where the gateway does not tell, or tells an address that cannot be. */
   externalAddress(signal?: AbortSignal): Promise<IpAddress | undefined>;
   /**
-   * Looks whether a mapping of IPv4 is there and leads where it should. Undefined where the protocol has no way to
+   * Looks whether a mapping of IPv4 is there and leads where it should, or a pinhole that has a number. Undefined where the protocol has no way to
    * look. Throws as `map` does.
    */
   readonly holds: ((key: MappingKey, signal?: AbortSignal) => Promise<boolean>) | undefined;

@@ -113,7 +113,8 @@ export class NatpmpMapper implements PortMapper {
         throw this.#refused(message.result, request.protocol, port);
       if (message.opcode !== 'map' || message.protocol !== request.protocol) return undefined;
       // A gateway that keeps 8 bits of a port answers for another port than was asked: not an answer.
-      if (message.internalPort !== request.internalPort && !isVpnAnswer(message.internalPort, request.internalPort)) return undefined;
+      if (message.internalPort !== request.internalPort && !this.#isVpnAnswer(message, request))
+        return undefined;
       if (message.result !== NATPMP_RESULT.SUCCESS)
         throw this.#refused(message.result, request.protocol, port);
       if (request.lifetimeSeconds > 0 && (message.lifetimeSeconds === 0 || message.externalPort === 0))
@@ -121,6 +122,14 @@ export class NatpmpMapper implements PortMapper {
       return message;
     };
     return this.#link.request(encodeNatpmpRequest(request), accept, schedule, stops);
+  }
+
+  /**
+   * The gateways of VPN providers (ProtonVPN, 10.2.0.1) answer for internal port 0 or 1, whichever was asked. What
+   * is the last byte of the port asked comes from a gateway that cuts ports, where there may be such a one.
+   */
+  #isVpnAnswer(answer: { readonly internalPort: number }, { internalPort }: MapRequest): boolean {
+    return answer.internalPort <= 1 && (this.#isVpn || answer.internalPort !== (internalPort & 0xff));
   }
 
   #refused(result: number, protocol: string, port: number): NatwardError {
@@ -132,14 +141,6 @@ export class NatpmpMapper implements PortMapper {
     const advice = port < 1024 ? LOWER_PORTS_ADVICE : 'Switch port mapping on in the gateway’s settings.';
     return new NatwardError(code, message, { protocolCode, advice });
   }
-}
-
-/**
- * The gateways of VPN providers (ProtonVPN, 10.2.0.1) answer for internal port 0 or 1, whichever was asked. What
- * is the last byte of the port asked comes from a gateway that cuts ports.
- */
-function isVpnAnswer(answered: number, asked: number): boolean {
-  return answered <= 1 && answered !== (asked & 0xff);
 }
 
 /** RFC 6886, section 3.5. */

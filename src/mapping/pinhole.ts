@@ -66,7 +66,8 @@ export class PinholeService {
         await this.#call('UpdatePinhole', update, internalClient, signal);
         return held.pinholeId;
       } catch (error) {
-        if (!isNoSuchPinhole(error)) throw error;
+        // 704, and whatever else: miniupnpd 2.3.1 answers 402 for one that it has forgotten.
+        if (!isFault(error)) throw error;
       }
     }
     await this.#checkStatus(internalClient, signal);
@@ -93,6 +94,17 @@ export class PinholeService {
       await this.#call('DeletePinhole', { UniqueID: String(id) }, internalClient, signal);
     } catch (error) {
       if (!isNoSuchPinhole(error)) throw error;
+    }
+  }
+
+  /** Reports whether there is one by this number. Throws REFUSED or NOT_AUTHORIZED where the gateway does not tell. */
+  async isOpen(id: number, internalClient: IpAddress, signal?: AbortSignal): Promise<boolean> {
+    try {
+      await this.#call('GetPinholePackets', { UniqueID: String(id) }, internalClient, signal);
+      return true;
+    } catch (error) {
+      if (isNoSuchPinhole(error)) return false;
+      throw error;
     }
   }
 
@@ -148,10 +160,12 @@ function remoteArguments(peer: RemotePeer | undefined): SoapValues {
   return { RemoteHost: peer?.address ?? '', RemotePort: String(peer?.port ?? 0) };
 }
 
+function isFault(error: unknown): error is NatwardError & { readonly cause: UpnpFault } {
+  return isNatwardError(error) && error.cause instanceof UpnpFault;
+}
+
 function isNoSuchPinhole(error: unknown): boolean {
-  return (
-    isNatwardError(error) && error.cause instanceof UpnpFault && error.cause.errorCode === NO_SUCH_PINHOLE
-  );
+  return isFault(error) && error.cause.errorCode === NO_SUCH_PINHOLE;
 }
 
 function isNotOurs(error: unknown): boolean {

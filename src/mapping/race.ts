@@ -11,7 +11,7 @@
 import type { Offer } from '../discovery/gateway.ts';
 import { type ErrorCode, isNatwardError, NatwardError } from '../errors.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
-import { aborted, fired } from '../system/clock.ts';
+import { aborted, fired, OVER } from '../system/clock.ts';
 import type { System } from '../system/system.ts';
 import { OTHER_PORT_ADVICE } from './advice.ts';
 import type { Mapping, MappingRequest, PortMapper } from './mapping.ts';
@@ -97,7 +97,7 @@ export class Race {
   }
 
   #notify(): void {
-    this.#wake.abort();
+    this.#wake.abort(OVER);
     this.#wake = new AbortController();
   }
 
@@ -181,7 +181,7 @@ export class Race {
     try {
       return (await Promise.race([...outcomes, ...patience])) ?? undefined;
     } finally {
-      cut.abort();
+      cut.abort(OVER);
     }
   }
 
@@ -249,15 +249,15 @@ export class Race {
 
   #giveBackLate(running: ReadonlySet<Attempt>, granted: Mapping, renew: () => Promise<unknown>): void {
     for (const { mapper, enough, over, outcome } of running) {
-      enough.abort();
+      enough.abort(OVER);
       const cut = new AbortController();
       const work = Promise.race([
         outcome,
         this.#system.clock.sleep(LATE_MS[mapper.protocol], cut.signal).catch(() => undefined),
       ])
         .then(async (late) => {
-          cut.abort();
-          over.abort();
+          cut.abort(OVER);
+          over.abort(OVER);
           if (late === undefined || late instanceof NatwardError) return;
           if (late.externalPort === granted.externalPort) return;
           await mapper.unmap(late);

@@ -350,6 +350,8 @@ export class UpnpMapper implements PortMapper {
   }
 
   readonly holds = async (key: MappingKey, signal?: AbortSignal): Promise<boolean> => {
+    if (key.pinholeId !== undefined)
+      return this.#needPinholes().isOpen(key.pinholeId, key.internalClient, signal);
     try {
       const entry = await this.#entry(key, signal);
       return entry?.internalClient === key.internalClient && entry.internalPort === key.internalPort;

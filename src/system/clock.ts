@@ -20,6 +20,12 @@ export function aborted(signal: AbortSignal): NatwardError {
   return new NatwardError('ABORTED', 'stopped on request', { cause: signal.reason });
 }
 
+/**
+ * The reason for which something is cut that nobody waits for any more: one for all, since an error with its stack
+ * costs more to make than most waits do.
+ */
+export const OVER: NatwardError = new NatwardError('ABORTED', 'it is over');
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   steady: () => performance.now(),

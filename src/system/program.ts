@@ -45,8 +45,9 @@ export interface ProgramResult {
  */
 export type RunProgram = (request: ProgramRequest) => Promise<ProgramResult>;
 
-/** Between SIGTERM and SIGKILL. */
+/** Between SIGTERM and SIGKILL; the one who aborts is in a hurry. */
 const GRACE_MS = 2_000;
+const HURRY_MS = 400;
 const POLL_MS = 20;
 /** A program inside a dead file system ends when that comes back: nobody waits for it. */
 const UNKILLABLE_MS = 1_000;
@@ -70,7 +71,7 @@ export const runProgram: RunProgram = async (request) => {
       cut = await Promise.race([end.closed.then(() => null), last, limits.reached]);
       if (cut === 'time') cut = null;
     }
-    if (cut !== null) await endGroup(child, end.exited);
+    if (cut !== null) await endGroup(child, end.exited, cut === 'abort' ? HURRY_MS : GRACE_MS);
     if (cut === 'abort') throw aborted(signal as AbortSignal);
     const { exitCode, signalCode } = child;
     return { exitCode, endedBy: signalCode, cut, stdout: output.stdout, stderr: output.stderr };
@@ -192,9 +193,13 @@ class Output {
 }
 
 /** Asks the whole group to end, and makes it. */
-async function endGroup(child: ChildProcessWithoutNullStreams, exited: Promise<void>): Promise<void> {
+async function endGroup(
+  child: ChildProcessWithoutNullStreams,
+  exited: Promise<void>,
+  graceMs: number,
+): Promise<void> {
   send(child, 'SIGTERM');
-  for (let leftMs = GRACE_MS; leftMs > 0 && lives(child); leftMs -= POLL_MS) await delay(POLL_MS);
+  for (let leftMs = graceMs; leftMs > 0 && lives(child); leftMs -= POLL_MS) await delay(POLL_MS);
   send(child, 'SIGKILL');
   await Promise.race([exited, delay(UNKILLABLE_MS, undefined, { ref: false })]);
 }

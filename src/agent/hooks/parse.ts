@@ -176,18 +176,6 @@ export const hookSchema: v.GenericSchema<unknown, Hook> = v.pipe(
 
 const KINDS = ['run', 'shell', 'webhook', 'sync', 'dyndns'] as const;
 
-/** As a person writes it: one key says the kind, `{ on?, timeoutSeconds?, webhook: "https://..." }`. */
-export interface HookDocument {
-  readonly on?: Hook['on'];
-  readonly timeoutSeconds?: number | undefined;
-  readonly run?: readonly [string, ...string[]] | undefined;
-  readonly shell?: string | undefined;
-  readonly webhook?: string | undefined;
-  /** `CLIENT=URL` */
-  readonly sync?: string | undefined;
-  readonly dyndns?: { readonly url: string; readonly hostname: string } | undefined;
-}
-
 const sync = v.pipe(
   text,
   v.rawTransform(({ dataset, addIssue, NEVER }) => {
@@ -200,7 +188,10 @@ const sync = v.pipe(
   }),
 );
 
-/** A hook of a document. Its issues have a path and a message to put behind it. */
+/**
+ * A hook as a person writes it, one key saying its kind: `{ on?, timeoutSeconds?, webhook: "https://..." }`. Its
+ * issues have a path, and a message to put behind it.
+ */
 export const hookDocumentSchema: v.GenericSchema<unknown, Hook> = v.pipe(
   v.strictObject({
     ...base,
@@ -227,24 +218,3 @@ export const hookDocumentSchema: v.GenericSchema<unknown, Hook> = v.pipe(
   }),
   v.check((hook) => isMoved(hook), NEVER_MOVED),
 );
-
-/** The document that `hookDocumentSchema` reads back as this hook. */
-export function hookDocument(hook: Hook): HookDocument {
-  const { on, timeoutSeconds } = hook;
-  const common = {
-    ...(on === undefined ? {} : { on }),
-    ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
-  };
-  switch (hook.kind) {
-    case 'run':
-      return { ...common, run: hook.argv };
-    case 'shell':
-      return { ...common, shell: hook.line };
-    case 'webhook':
-      return { ...common, webhook: hook.url };
-    case 'sync':
-      return { ...common, sync: `${hook.client}=${hook.url}` };
-    case 'dyndns':
-      return { ...common, dyndns: { url: hook.url, hostname: hook.hostname } };
-  }
-}

@@ -1,5 +1,6 @@
 /** `natward keep`: hands the specs to the running agent; without one, keeps them in this terminal. */
 
+import { once } from 'node:events';
 import { connectAgent } from '../../control/client.ts';
 import { parseDyndns, parseRun, parseShell, parseSync, parseWebhook } from '../../control/hooks.ts';
 import { foregroundKeeper } from '../../control/local.ts';
@@ -12,7 +13,6 @@ import {
 } from '../../control/protocol.ts';
 import { NatwardError } from '../../errors.ts';
 import type { Family } from '../../net/address.ts';
-import { fired } from '../../system/clock.ts';
 import { realSystem } from '../../system/system.ts';
 import { EXIT, exitCodeOf } from '../exit.ts';
 import { printEvent, printLeaseErrors, printLeases } from '../lease-words.ts';
@@ -124,7 +124,7 @@ async function keepHere(
   const following = follow();
   try {
     await keeper.keep(requests, { owner: USER_OWNER, timeoutMs: flags.timeout, signal: end });
-    await fired(end);
+    if (!end.aborted) await once(end, 'abort');
   } finally {
     const errors = await keeper.close(RELEASE_LIMIT_MS);
     over.abort();

@@ -3,6 +3,7 @@
 import {
   installService,
   logCommand,
+  lookedAt,
   runInTerminal,
   serviceHost,
   serviceStatus,
@@ -31,7 +32,7 @@ export async function uninstall({ user }: ServiceFlags): Promise<void> {
 }
 
 export async function status({ user, json }: ServiceFlags): Promise<void> {
-  const found = await serviceStatus(hostOf(user));
+  const found = await serviceStatus(hostToShow(user));
   if (json) printJson(found);
   else {
     print(`${found.state}: ${found.detail}`);
@@ -44,9 +45,13 @@ export async function status({ user, json }: ServiceFlags): Promise<void> {
 }
 
 export async function logs({ user, lines = 100, follow }: ServiceFlags): Promise<void> {
-  process.exitCode = await runInTerminal(logCommand(hostOf(user), { lines, follow: follow === true }));
+  process.exitCode = await runInTerminal(logCommand(hostToShow(user), { lines, follow: follow === true }));
 }
 
 function hostOf(user: true | undefined): ReturnType<typeof serviceHost> {
   return serviceHost(realSystem.runProgram, { user: user === true });
+}
+
+function hostToShow(user: true | undefined): ReturnType<typeof serviceHost> {
+  return user ? hostOf(user) : lookedAt(hostOf(user));
 }

@@ -3,8 +3,16 @@
  * systemctl and journalctl on Linux, by launchctl on macOS.
  */
 
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { constants, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { NatwardError } from '../../errors.ts';
 import type { RunProgram } from '../../system/program.ts';
@@ -36,8 +44,12 @@ export interface ServiceStatus {
   readonly file: string;
 }
 
+type Command = readonly [string, ...string[]];
+
 const TIME_LIMIT_MS = 60_000;
 const OUTPUT_BYTES = 2 ** 20;
+const NO_BUS =
+  'A user’s services run where he has logged in himself: by su and sudo he has not. Or install it for the machine, as root.';
 const NOT_HERE = 'Run natward agent by another service manager, or in a terminal.';
 
 /** This machine, for whoever runs this program. Root's service is the machine's, unless `user` is asked for. */
@@ -46,13 +58,21 @@ export function serviceHost(run: RunProgram, wanted: { readonly user: boolean })
   return {
     platform: process.platform,
     scope: user === 0 && !wanted.user ? 'system' : 'user',
-    command: [process.execPath, process.argv[1] ?? ''],
+    // npm's link to the program may lie in another directory, which the service does not see.
+    command: [process.execPath, realpathSync(process.argv[1] ?? '.')],
     run,
     systemUnits: '/etc/systemd/system',
     home: homedir(),
     user,
     isBooted: existsSync('/run/systemd/system'),
   };
+}
+
+/** For who only looks: the machine's service, where he has none of his own and the machine has one. */
+export function lookedAt(host: ServiceHost): ServiceHost {
+  if (host.platform !== 'linux' || !host.isBooted || existsSync(fileOf(host))) return host;
+  const machine: ServiceHost = { ...host, scope: 'system' };
+  return existsSync(fileOf(machine)) ? machine : host;
 }
 
 /** Writes the file and starts the service. Resolves with what to know about it. Throws FAILED, USAGE or UNSUPPORTED. */
@@ -63,26 +83,37 @@ export async function installService(host: ServiceHost): Promise<{ file: string;
       advice: 'Move it away, and install again.',
     });
   }
+  if (/[\\/]_npx[\\/]/.test(host.command[1])) {
+    throw new NatwardError('USAGE', `${host.command[1]} is in the cache of npx, and will be gone one day`, {
+      advice: 'Install natward first: npm install --global natward.',
+    });
+  }
+  const before = existsSync(file) ? readFileSync(file, 'utf8') : undefined;
   if (host.platform === 'darwin') {
     const logFile = logFileOf(host);
     mkdirSync(dirname(logFile), { recursive: true });
     write(file, launchdPlist({ command: host.command, logFile }));
-    // What ran before runs by the old file.
-    await host.run(programOf(['launchctl', 'bootout', `${domainOf(host)}/${AGENT_LABEL}`]));
-    await orRemove(file, () => must(host, ['launchctl', 'bootstrap', domainOf(host), file]));
+    const start = async () => {
+      // What ran before runs by the old file.
+      await quietly(host, ['launchctl', 'bootout', `${domainOf(host)}/${AGENT_LABEL}`]);
+      await must(host, ['launchctl', 'bootstrap', domainOf(host), file]);
+    };
+    await orAsBefore(file, before, start, async () => rmSync(file, { force: true }));
     return { file, notes: [`it writes to ${logFile}`] };
   }
-  const before = existsSync(file) ? readFileSync(file, 'utf8') : undefined;
   write(file, systemdUnit({ command: host.command, scope: host.scope }));
-  await orRemove(
-    file,
-    async () => {
-      await systemctl(host, 'daemon-reload');
-      await systemctl(host, 'enable', UNIT_NAME);
-      await systemctl(host, 'restart', UNIT_NAME);
-    },
-    before,
-  );
+  const start = async () => {
+    await systemctl(host, 'daemon-reload');
+    await systemctl(host, 'enable', UNIT_NAME);
+    await must(host, systemctlOf(host, 'restart', UNIT_NAME), `To see why: ${journalOf(host).join(' ')}`);
+  };
+  await orAsBefore(file, before, start, async () => {
+    // Otherwise systemd goes on trying, by what it has read, and finds a link to nothing at the next boot.
+    await quietly(host, systemctlOf(host, 'disable', '--now', UNIT_NAME));
+    rmSync(file, { force: true });
+    await quietly(host, systemctlOf(host, 'daemon-reload'));
+    await quietly(host, systemctlOf(host, 'reset-failed', UNIT_NAME));
+  });
   const linger = 'it ends when you log out, unless: loginctl enable-linger';
   return { file, notes: host.scope === 'user' ? [linger] : [] };
 }
@@ -95,7 +126,7 @@ export async function uninstallService(host: ServiceHost): Promise<{ file: strin
     throw new NatwardError('NOT_OWN', `${file} was not written by natward, and is left as it is`);
   }
   if (host.platform === 'darwin') {
-    await host.run(programOf(['launchctl', 'bootout', `${domainOf(host)}/${AGENT_LABEL}`]));
+    await quietly(host, ['launchctl', 'bootout', `${domainOf(host)}/${AGENT_LABEL}`]);
     rmSync(file);
     return { file };
   }
@@ -154,16 +185,12 @@ export function logCommand(
     throw new NatwardError('NOT_FOUND', 'no service is installed', { advice: 'natward service install' });
   const count = ['-n', String(lines)];
   if (host.platform === 'darwin') return ['tail', ...count, ...(follow ? ['-F'] : []), logFileOf(host)];
-  return [
-    'journalctl',
-    ...(host.scope === 'user' ? ['--user'] : []),
-    '--unit',
-    UNIT_NAME,
-    '--no-pager',
-    '--output=cat',
-    ...count,
-    ...(follow ? ['--follow'] : []),
-  ];
+  return [...journalOf(host), '--no-pager', ...count, ...(follow ? ['--follow'] : [])];
+}
+
+/** In `--user` journalctl reads a user's own files only, which there are none of where the journal is kept in memory. */
+function journalOf({ scope }: ServiceHost): Command {
+  return ['journalctl', scope === 'user' ? '--user-unit' : '--unit', UNIT_NAME];
 }
 
 function fileOf({ platform, scope, systemUnits, home, isBooted }: ServiceHost): string {
@@ -209,41 +236,74 @@ function write(file: string, text: string): void {
   }
 }
 
-/** A service that cannot be started is not left half installed. */
-async function orRemove(file: string, start: () => Promise<unknown>, before?: string): Promise<void> {
+/** A service that cannot be started is not left half installed: the one before runs again, or there is none. */
+async function orAsBefore(
+  file: string,
+  before: string | undefined,
+  start: () => Promise<unknown>,
+  takeAway: () => Promise<unknown>,
+): Promise<void> {
   try {
     await start();
   } catch (error) {
-    if (before === undefined) rmSync(file, { force: true });
-    else write(file, before);
+    try {
+      if (before === undefined) await takeAway();
+      else {
+        write(file, before);
+        await start();
+      }
+    } catch {
+      // Why the new one does not start is what the person has to know.
+    }
     throw error;
   }
 }
 
 function systemctl(host: ServiceHost, ...words: readonly string[]): Promise<string> {
-  return must(host, ['systemctl', ...(host.scope === 'user' ? ['--user'] : []), ...words]);
+  return must(host, systemctlOf(host, ...words));
 }
 
-async function must({ run }: ServiceHost, command: readonly [string, ...string[]]): Promise<string> {
-  const { exitCode, stdout, stderr, cut } = await run(programOf(command));
+function systemctlOf({ scope }: ServiceHost, ...words: readonly string[]): Command {
+  return ['systemctl', ...(scope === 'user' ? ['--user'] : []), ...words];
+}
+
+/** Whether it can be done or not: it is clearing up. */
+async function quietly({ run }: ServiceHost, command: Command): Promise<void> {
+  await run(programOf(command)).catch(() => undefined);
+}
+
+async function must(host: ServiceHost, command: Command, advice?: string): Promise<string> {
+  const { exitCode, stdout, stderr, cut } = await host.run(programOf(command));
   if (exitCode === 0) return stdout;
   const said =
     cut === 'time' ? 'it took too long' : stderr.trim().split('\n')[0] || `it ended with ${exitCode}`;
-  throw new NatwardError('FAILED', `${command.join(' ')}: ${said}`);
+  const next = host.scope === 'user' && / to bus\b/.test(said) ? NO_BUS : advice;
+  throw new NatwardError(
+    'FAILED',
+    `${command.join(' ')}: ${said}`,
+    next === undefined ? {} : { advice: next },
+  );
 }
 
-function programOf(command: readonly [string, ...string[]]): Parameters<RunProgram>[0] {
+function programOf(command: Command): Parameters<RunProgram>[0] {
   return { command, timeLimitMs: TIME_LIMIT_MS, keptBytes: OUTPUT_BYTES, floodBytes: 4 * OUTPUT_BYTES };
 }
 
 /** Runs a program on this terminal, as a shell would, and resolves with its exit code. */
 export async function runInTerminal([program, ...words]: readonly [string, ...string[]]): Promise<number> {
   const { spawn } = await import('node:child_process');
-  return await new Promise((resolve, reject) => {
-    const child = spawn(program, words, { stdio: 'inherit' });
-    child.on('error', (cause) =>
-      reject(new NatwardError('FAILED', `cannot run ${program}: ${cause.message}`, { cause })),
-    );
-    child.on('exit', (code) => resolve(code ?? 1));
-  });
+  const child = spawn(program, words, { stdio: 'inherit' });
+  // Ctrl-C the terminal sends to both.
+  const end = () => void child.kill('SIGTERM');
+  process.on('SIGTERM', end);
+  try {
+    return await new Promise((resolve, reject) => {
+      child.on('error', (cause) =>
+        reject(new NatwardError('FAILED', `cannot run ${program}: ${cause.message}`, { cause })),
+      );
+      child.on('exit', (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
+    });
+  } finally {
+    process.off('SIGTERM', end);
+  }
 }

@@ -3,6 +3,7 @@
  * that it does not need; a user's manager can give less and take less (docs/decisions/0010-service.md).
  */
 
+import { posix } from 'node:path';
 import { NatwardError } from '../../errors.ts';
 
 export interface UnitSettings {
@@ -19,7 +20,8 @@ const WATCHDOG_SECONDS = 60;
 
 /** Throws USAGE where a path cannot stand in a unit. */
 export function systemdUnit({ command, scope }: UnitSettings): string {
-  const start = [...command, 'agent'].map(quoted).join(' ');
+  const [node, program] = command;
+  const start = [executable(node), argument(program), 'agent'].join(' ');
   const system = scope === 'system';
   return [
     MARK,
@@ -38,6 +40,8 @@ export function systemdUnit({ command, scope }: UnitSettings): string {
     'RestartSec=2',
     'TimeoutStopSec=10',
     'UMask=0077',
+    "# A dump of the agent's memory would hold the passwords of its hooks.",
+    'LimitCORE=0',
     ...(system ? systemSandbox(command) : USER_SANDBOX),
     '',
     '[Install]',
@@ -60,8 +64,7 @@ const USER_SANDBOX: readonly string[] = [
   'SystemCallErrorNumber=EPERM',
 ];
 
-function systemSandbox(command: readonly string[]): readonly string[] {
-  const home = command.some((path) => /^\/(home|root|run\/user)\//.test(path));
+function systemSandbox(command: UnitSettings['command']): readonly string[] {
   return [
     'DynamicUser=yes',
     'StateDirectory=natward',
@@ -73,7 +76,7 @@ function systemSandbox(command: readonly string[]): readonly string[] {
     'CapabilityBoundingSet=',
     'AmbientCapabilities=',
     'ProtectSystem=strict',
-    home ? '# The program itself is under a home directory.\nProtectHome=read-only' : 'ProtectHome=yes',
+    ...homes(command),
     'PrivateTmp=yes',
     'PrivateDevices=yes',
     'PrivateUsers=yes',
@@ -89,7 +92,43 @@ function systemSandbox(command: readonly string[]): readonly string[] {
   ];
 }
 
-/** systemd.unit(5), systemd.service(5): quotes, backslashes, specifiers and variables. */
+/**
+ * Under a home directory (nvm, npm's own prefix) are the interpreter and the program of many a machine, and the service's
+ * user may not enter it. They alone are mounted where all homes are hidden: a directory on the way to them is made anew.
+ */
+function homes([node, program]: UnitSettings['command']): readonly string[] {
+  const needed = [node, posix.dirname(program)].filter((path) => /^\/(home|root|run\/user)\//.test(path));
+  if (needed.length === 0) return ['ProtectHome=yes'];
+  return ['ProtectHome=tmpfs', `BindReadOnlyPaths=${needed.map(mounted).join(' ')}`];
+}
+
+/** The program of a command line: systemd takes no quotes and backslashes in it, and no variables. */
+function executable(path: string): string {
+  if (/["'\\]/.test(path)) {
+    throw new NatwardError(
+      'USAGE',
+      `${path} cannot be started by systemd: there is a quote or a backslash in it`,
+    );
+  }
+  return quoted(path);
+}
+
+/** What follows it: `$` begins a variable (systemd.service(5)). */
+function argument(word: string): string {
+  return quoted(word).replaceAll('$', '$$$$');
+}
+
+function mounted(path: string): string {
+  if (/["'\\:]/.test(path)) {
+    throw new NatwardError(
+      'USAGE',
+      `${path} cannot be mounted by systemd: there is a quote, a backslash or a colon in it`,
+    );
+  }
+  return quoted(path);
+}
+
+/** systemd.syntax(7), systemd.unit(5): quotes, backslashes and specifiers. */
 function quoted(word: string): string {
   if (/\p{Cc}/u.test(word)) {
     throw new NatwardError(
@@ -97,10 +136,6 @@ function quoted(word: string): string {
       `${JSON.stringify(word)} cannot stand in a unit: it holds a control character`,
     );
   }
-  const escaped = word
-    .replaceAll('\\', '\\\\')
-    .replaceAll('"', '\\"')
-    .replaceAll('%', '%%')
-    .replaceAll('$', '$$$$');
+  const escaped = word.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('%', '%%');
   return `"${escaped}"`;
 }

@@ -11,19 +11,25 @@ interface Played {
   readonly manager: ServiceManager;
   readonly told: string[];
   readonly warnings: string[];
+  readonly env: Record<string, string>;
 }
 
-function played(env: Record<string, string>, { healthy = true, missing = false } = {}): Played {
+function played(
+  given: Record<string, string>,
+  { healthy = true, missing = false, exitCode = 0 } = {},
+): Played {
+  const env = { ...given };
   const clock = new TestClock();
   const told: string[] = [];
   const warnings: string[] = [];
   const system = {
     ...realSystem,
     clock,
-    runProgram: async ({ command }: Parameters<typeof realSystem.runProgram>[0]) => {
+    runProgram: async ({ command, env }: Parameters<typeof realSystem.runProgram>[0]) => {
       if (missing) throw new NatwardError('FAILED', 'there is no program systemd-notify');
+      expect(env).toEqual(SOCKET);
       told.push((command as readonly string[]).slice(2).join(' '));
-      return { exitCode: 0, endedBy: null, cut: null, stdout: '', stderr: '' };
+      return { exitCode, endedBy: null, cut: null, stdout: '', stderr: 'Connection refused\n' };
     },
   };
   const manager = new ServiceManager(system, {
@@ -31,7 +37,7 @@ function played(env: Record<string, string>, { healthy = true, missing = false }
     isHealthy: () => healthy,
     warn: (error) => void warnings.push(error.message),
   });
-  return { clock, manager, told, warnings };
+  return { clock, manager, told, warnings, env };
 }
 
 describe('ServiceManager', () => {
@@ -83,5 +89,24 @@ describe('ServiceManager', () => {
     manager.stopping();
     await manager[Symbol.asyncDispose]();
     expect(warnings).toEqual(['there is no program systemd-notify']);
+  });
+
+  test('where systemd-notify fails it says so once', async () => {
+    const { manager, warnings } = played(SOCKET, { exitCode: 1 });
+    manager.ready('');
+    manager.stopping();
+    await manager[Symbol.asyncDispose]();
+    expect(warnings).toEqual(['systemd-notify could not tell systemd: Connection refused']);
+  });
+
+  test('programs that hooks run are not told where to speak for the agent', async () => {
+    const { manager, env } = played({
+      ...SOCKET,
+      WATCHDOG_USEC: '60000000',
+      WATCHDOG_PID: '1',
+      PATH: '/bin',
+    });
+    expect(env).toEqual({ PATH: '/bin' });
+    await manager[Symbol.asyncDispose]();
   });
 });

@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   installService,
   logCommand,
+  lookedAt,
   type ServiceHost,
   serviceStatus,
   uninstallService,
@@ -80,23 +81,50 @@ describe('installService()', () => {
   });
 
   test('a service that does not start is not left behind, and why is said', async () => {
-    const { host, file } = played({}, (command) =>
+    const { host, file, commands } = played({}, (command) =>
       command.includes('restart') ? { exitCode: 1, stderr: 'Job for natward.service failed.\nSee' } : {},
     );
-    await expect(installService(host)).rejects.toThrow(
-      'systemctl restart natward.service: Job for natward.service failed.',
-    );
+    await expect(installService(host)).rejects.toMatchObject({
+      message: 'systemctl restart natward.service: Job for natward.service failed.',
+      advice: 'To see why: journalctl --unit natward.service',
+    });
     expect(existsSync(file)).toBe(false);
+    // Nor a link to it, nor a service that is tried again and again.
+    expect(commands.slice(3)).toEqual([
+      'systemctl disable --now natward.service',
+      'systemctl daemon-reload',
+      'systemctl reset-failed natward.service',
+    ]);
   });
 
-  test('a newer one that does not start leaves the older one', async () => {
+  test('a newer one that does not start leaves the older one, and running', async () => {
     let broken = false;
-    const { host, file } = played({}, () => (broken ? { exitCode: 1, cut: 'time' } : {}));
+    const { host, file, commands } = played({}, (command) =>
+      broken && command.includes('restart') ? { exitCode: 1, cut: 'time' } : {},
+    );
     await installService(host);
     const before = readFileSync(file, 'utf8');
     broken = true;
     await expect(installService({ ...host, command: ['/x', '/y'] })).rejects.toThrow('it took too long');
     expect(readFileSync(file, 'utf8')).toBe(before);
+    expect(commands.slice(6)).toEqual(commands.slice(0, 3));
+  });
+
+  test('a program in the cache of npx is not made a service', async () => {
+    const { host, file } = played({ command: ['/usr/bin/node', '/home/me/.npm/_npx/1a/natward.cjs'] });
+    await expect(installService(host)).rejects.toMatchObject({ code: 'USAGE' });
+    expect(existsSync(file)).toBe(false);
+  });
+
+  test('a user who has not logged in is told that it takes that', async () => {
+    const { host, file } = played({ scope: 'user' }, () => ({
+      exitCode: 1,
+      stderr: 'Failed to connect to bus: No medium found\n',
+    }));
+    await expect(installService(host)).rejects.toMatchObject({
+      advice: expect.stringContaining('logged in'),
+    });
+    expect(existsSync(file)).toBe(false);
   });
 
   test('a unit that somebody else wrote is left as it is', async () => {
@@ -136,6 +164,14 @@ describe('installService()', () => {
       'launchctl bootout gui/1000/io.github.natward.agent',
       `launchctl bootstrap gui/1000 ${file}`,
     ]);
+  });
+
+  test('on macOS one that does not start is not left behind', async () => {
+    const { host, file } = played({ platform: 'darwin', scope: 'user' }, (command) =>
+      command.includes('bootstrap') ? { exitCode: 5, stderr: 'Bootstrap failed: 5: Input/output error' } : {},
+    );
+    await expect(installService(host)).rejects.toThrow('Bootstrap failed: 5');
+    expect(existsSync(file)).toBe(false);
   });
 
   test('on macOS root is told to install it as the user', async () => {
@@ -204,12 +240,28 @@ describe('serviceStatus()', () => {
   });
 });
 
+describe('lookedAt()', () => {
+  test('who has no service of his own looks at the machine’s', async () => {
+    const { host } = played({ scope: 'user' });
+    expect(lookedAt(host).scope).toBe('user');
+    await installService({ ...host, scope: 'system' });
+    expect(lookedAt(host).scope).toBe('system');
+    await installService(host);
+    expect(lookedAt(host).scope).toBe('user');
+  });
+
+  test('where there is no systemd nobody else’s is looked for', () => {
+    const { host } = played({ scope: 'user', isBooted: false });
+    expect(lookedAt(host)).toBe(host);
+  });
+});
+
 describe('logCommand()', () => {
   test('asks the journal for the unit', async () => {
     const { host } = played({ scope: 'user' });
     await installService(host);
     expect(logCommand(host, { lines: 5, follow: true }).join(' ')).toBe(
-      'journalctl --user --unit natward.service --no-pager --output=cat -n 5 --follow',
+      'journalctl --user-unit natward.service --no-pager -n 5 --follow',
     );
   });
 

@@ -44,15 +44,31 @@ describe('systemdUnit()', () => {
     expect(unit).toContain('WantedBy=default.target');
   });
 
-  test('a program under a home directory can still be read', () => {
-    const unit = systemdUnit({ command: ['/home/me/.nvm/node', '/home/me/natward.cjs'], scope: 'system' });
-    expect(unit).toContain('ProtectHome=read-only');
+  test('of a home directory nothing is seen but the program that is in it', () => {
+    const command = ['/home/me/50%/node', '/root/lib/natward/bin/natward.cjs'] as const;
+    const lines = systemdUnit({ command, scope: 'system' }).split('\n');
+    expect(lines).toContain('ProtectHome=tmpfs');
+    expect(lines).toContain('BindReadOnlyPaths="/home/me/50%%/node" "/root/lib/natward/bin"');
   });
 
   test.each([
-    ['/a b/n.cjs', '"/usr/bin/node" "/a b/n.cjs" "agent"'],
-    ['/a"b\\c/n.cjs', '"/usr/bin/node" "/a\\"b\\\\c/n.cjs" "agent"'],
-    ['/50%/$HOME/n.cjs', '"/usr/bin/node" "/50%%/$$HOME/n.cjs" "agent"'],
+    [['/opt/a"b/node', '/natward.cjs']],
+    [["/opt/a'b/node", '/natward.cjs']],
+    [['/opt/a\\b/node', '/natward.cjs']],
+    [['/usr/bin/node', '/home/a:b/natward.cjs']],
+  ] as const)('what systemd cannot be told is refused: %j', (command) => {
+    expect(() => systemdUnit({ command, scope: 'system' })).toThrow(/cannot be .* by systemd/);
+  });
+
+  test('a program of a name with $ is started by that name', () => {
+    const unit = systemdUnit({ command: ['/opt/$a/node', '/opt/$a/n.cjs'], scope: 'user' });
+    expect(unit).toContain('ExecStart="/opt/$a/node" "/opt/$$a/n.cjs" agent');
+  });
+
+  test.each([
+    ['/a b/n.cjs', '"/usr/bin/node" "/a b/n.cjs" agent'],
+    ['/a"b\\c/n.cjs', '"/usr/bin/node" "/a\\"b\\\\c/n.cjs" agent'],
+    ['/50%/$HOME/n.cjs', '"/usr/bin/node" "/50%%/$$HOME/n.cjs" agent'],
   ])('%s stands in it as it is', (path, line) => {
     expect(execStart(path)).toBe(line);
   });

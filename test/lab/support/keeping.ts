@@ -11,7 +11,7 @@ const PATIENCE_MS = 30_000;
 const POLL_MS = 20;
 
 /** What is hoped for where the gateway announces itself, and where it says nothing. */
-export const GOAL_MS = { announced: 2_000, silent: 15_000 } as const;
+const GOAL_MS = { announced: 2_000, silent: 15_000 } as const;
 
 /** A `natward keep` or `natward agent` that tells what happens as JSON. */
 export class Keeping {

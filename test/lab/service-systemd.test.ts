@@ -1,0 +1,129 @@
+/** The service on a machine that systemd runs: installed, sandboxed, watched, with real leases, and taken away again. */
+
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Machine } from './support/machine.ts';
+import type { Result } from './support/processes.ts';
+import { describeLab, rowsOf, rule } from './support/suite.ts';
+
+const DIST = fileURLToPath(new URL('../../dist/bin', import.meta.url));
+const CONFIG = '/etc/natward/config.toml';
+
+describeLab('the service under systemd', {}, (lab) => {
+  let machine: Machine;
+  beforeAll(async () => {
+    await lab().startGateway();
+    machine = await Machine.boot(lab(), DIST);
+  });
+  afterAll(() => machine?.[Symbol.asyncDispose]());
+
+  /** Runs a line of shell there, which has to succeed, and answers what it says. */
+  async function shell(line: string): Promise<string> {
+    const result = await machine.exec(['sh', '-c', line]);
+    expect(result, line).toMatchObject({ code: 0 });
+    return result.stdout;
+  }
+
+  function natward(args: string, from = `${process.execPath} /opt/natward`): Promise<Result> {
+    return machine.exec(['sh', '-c', `${from}/natward.cjs ${args}`]);
+  }
+
+  /** What systemd says of the unit. */
+  async function shown(property: string): Promise<string> {
+    return (await shell(`systemctl show --value --property=${property} natward`)).trim();
+  }
+
+  /** Looks until a line of shell succeeds. */
+  function until(line: string): Promise<string> {
+    return shell(`for try in $(seq 150); do ${line} && exit; sleep 0.1; done; exit 1`);
+  }
+
+  const kept = `${process.execPath} /opt/natward/natward.cjs status | grep -q ':8080 kept,'`;
+
+  test('install starts an agent that nobody can take for root', async () => {
+    await shell(`mkdir -p /etc/natward; printf '[[keep]]\\nspec = "8080"\\n' >${CONFIG}`);
+    expect(await natward('service install')).toMatchObject({ code: 0, stderr: '' });
+    expect(await natward('service status')).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^running: active \(running\): keeps 1 requests\npid \d+\n/),
+    });
+    const state = await shell(`cat /proc/${await shown('MainPID')}/status`);
+    expect(state).toMatch(/^Uid:\t(?!0\t)/m);
+    expect(state).toMatch(/^CapBnd:\t0+$/m);
+    expect(state).toMatch(/^Seccomp:\t2$/m);
+  });
+
+  test('from inside its sandbox it finds the gateway and holds the port', async () => {
+    await until(kept);
+    expect(await rowsOf(lab())).toEqual([rule('tcp', 8080)]);
+  });
+
+  test('reload takes a new configuration, and a broken one changes nothing', async () => {
+    await shell(`printf '[[keep]]\\nspec = "9090"\\n' >${CONFIG}; systemctl reload natward`);
+    await until(`${process.execPath} /opt/natward/natward.cjs status | grep -q 9090`);
+    await shell(`echo nonsense >${CONFIG}; systemctl reload natward`);
+    const status = `${process.execPath} /opt/natward/natward.cjs status`;
+    await until(`${status} | grep -q 'config.toml:'`);
+    expect(await shell(status)).toContain('9090');
+    await shell(`printf '[[keep]]\\nspec = "8080"\\n' >${CONFIG}; systemctl reload natward`);
+  });
+
+  test('an agent that was killed is started again, and holds what it held', async () => {
+    const pid = await shown('MainPID');
+    await shell(`kill -KILL ${pid}`);
+    await until(`[ "$(systemctl show --value --property=NRestarts natward)" = 1 ]`);
+    await until(kept);
+    expect(await rowsOf(lab())).toEqual([rule('tcp', 8080)]);
+  });
+
+  test('one that hangs is ended by the watchdog and started again', async () => {
+    const drop = '/etc/systemd/system/natward.service.d';
+    await shell(`mkdir ${drop}; printf '[Service]\\nWatchdogSec=3\\n' >${drop}/watchdog.conf`);
+    await shell('systemctl daemon-reload; systemctl restart natward');
+    const pid = await shown('MainPID');
+    await shell(`kill -STOP ${pid}`);
+    await until(`[ "$(systemctl show --value --property=NRestarts natward)" = 1 ]`);
+    expect(await shell('journalctl --unit natward --no-pager')).toContain('Watchdog timeout');
+    await shell(`rm -r ${drop}; systemctl daemon-reload`);
+  });
+
+  test('logs are the journal’s, with their times', async () => {
+    const { stdout } = await natward('service logs --lines 1000');
+    expect(stdout).toMatch(/^\w{3} \d\d [\d:]{8} .* listens on \/run\/natward\/control\.sock$/m);
+  });
+
+  test('one that does not start leaves the one before running', async () => {
+    await shell('cp -r /opt/natward /opt/locked; chmod 700 /opt/locked');
+    const result = await natward('service install', `${process.execPath} /opt/locked`);
+    expect(result).toMatchObject({ code: 1, stderr: expect.stringContaining('journalctl --unit natward') });
+    expect(await shown('ActiveState')).toBe('active');
+    expect(await shown('ExecStart')).toContain('/opt/natward/natward.cjs');
+  });
+
+  test('uninstall releases what was mapped, and leaves no unit', async () => {
+    await until(kept);
+    expect(await natward('service uninstall')).toMatchObject({ code: 0, stderr: '' });
+    expect(await rowsOf(lab())).toEqual([]);
+    expect(await shown('LoadState')).toBe('not-found');
+    expect(await natward('service status')).toMatchObject({
+      code: 1,
+      stdout: 'not-installed: not installed\n',
+    });
+  });
+
+  test('one that never started leaves neither a unit nor a link to it', async () => {
+    expect(await natward('service install', `${process.execPath} /opt/locked`)).toMatchObject({ code: 1 });
+    expect(await shown('LoadState')).toBe('not-found');
+    expect(await shell('find /etc/systemd/system -name "natward*"')).toBe('');
+  });
+
+  test.each(['/home/me', '/root', '/opt/50% of $HOME'])('Node and natward may lie in %s', async (place) => {
+    await shell(`mkdir -p '${place}/bin'; chmod 700 /root; [ ! -d /home/me ] || chmod 750 /home/me`);
+    await shell(`cp ${process.execPath} '${place}/bin/node'; cp -r /opt/natward '${place}'`);
+    const from = `'${place}/bin/node' '${place}/natward'`;
+    expect(await natward('service install', from)).toMatchObject({ code: 0, stderr: '' });
+    expect(await shown('ActiveState')).toBe('active');
+    expect(await shell(`readlink /proc/${await shown('MainPID')}/exe`)).toBe(`${place}/bin/node\n`);
+    expect(await natward('service uninstall')).toMatchObject({ code: 0 });
+  });
+});
