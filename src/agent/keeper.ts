@@ -14,6 +14,7 @@ import type { System } from '../system/system.ts';
 import { Agenda } from './agenda.ts';
 import { type AgentEvent, EventLog } from './events.ts';
 import { CHECK_MS, type Line, type WatchChoice } from './gateway-watch.ts';
+import type { Hook } from './hooks/hook.ts';
 import { intentOf } from './intent.ts';
 import type {
   DropFailure,
@@ -49,6 +50,9 @@ const CLOCK_JUMP_MS = 5000;
 const LONGEST_ROUND_MS = 45_000;
 /** Requests to give back, at once to one gateway. */
 const RELEASE_WINDOW = 4;
+/** Each try to give back what nobody answered for is as long after the last as all before together. */
+const FIRST_RELEASE_RETRY_MS = 5000;
+const LONGEST_RELEASE_RETRY_MS = 300_000;
 
 export class Keeper implements LeaseKeeping, AsyncDisposable {
   readonly log: EventLog;
@@ -69,6 +73,9 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   readonly #releasing = new Set<Holding>();
   /** Strays that their gateway will not take: it is not asked again and again, they end by their lifetimes. */
   readonly #refused = new WeakSet<Holding>();
+  /** Whose gateway has not answered to that is tried again then, by the steady clock. */
+  #releaseAtMs = 0;
+  #releaseRetryMs = FIRST_RELEASE_RETRY_MS;
   /** What is remembered has found out whether it is wanted. */
   #hasBegun = false;
   readonly #warnings = new Map<string, NatwardError>();
@@ -231,6 +238,15 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     return this.#intents.get(id);
   }
 
+  /** Of the intents that something is held for at this gateway. */
+  hooksAt(gateway: IpAddress): readonly Hook[] {
+    const intents = new Set<Intent>();
+    for (const { intent, holdings } of this.#leases.values()) {
+      if (holdings.some(({ mapping }) => mapping.gateway === gateway)) intents.add(intent);
+    }
+    return [...intents].flatMap(({ hooks }) => hooks);
+  }
+
   get intents(): readonly Intent[] {
     return [...this.#intents.values()];
   }
@@ -355,9 +371,11 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
       try {
         await releaseOwn([holding.mapping], { session: line.session, signal });
         this.#forget(holding);
+        this.#releaseRetryMs = FIRST_RELEASE_RETRY_MS;
       } catch (cause) {
         if (!(cause instanceof NatwardError)) throw cause;
-        if (!isNatwardError(cause, ...SILENT)) this.#refused.add(holding);
+        if (isNatwardError(cause, ...SILENT)) this.#releaseLater();
+        else this.#refused.add(holding);
         // The conversation has ended meanwhile, and not because somebody wanted that.
         const hasGone = isNatwardError(cause, 'ABORTED') && !signal.aborted;
         error ??= hasGone ? goneError(holding) : cause;
@@ -366,6 +384,14 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
       }
     }
     return error;
+  }
+
+  /** The first of those that were not answered for puts all off. */
+  #releaseLater(): void {
+    const nowMs = this.#system.clock.steady();
+    if (nowMs < this.#releaseAtMs) return;
+    this.#releaseAtMs = nowMs + this.#releaseRetryMs;
+    this.#releaseRetryMs = Math.min(2 * this.#releaseRetryMs, LONGEST_RELEASE_RETRY_MS);
   }
 
   #forget(holding: Holding): void {
@@ -486,10 +512,11 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     if (!this.#hasBegun) return;
     const nowMs = this.#system.clock.now();
     for (const stray of this.#strays) if (isOver(stray, nowMs)) this.#forget(stray);
+    const isTime = this.#system.clock.steady() >= this.#releaseAtMs;
     for (const site of this.#sites.values()) {
       void this.#closeIdle(site);
       // What it did not answer for, it may by now.
-      if (site.watch.line !== undefined && this.#releasing.size === 0) {
+      if (site.watch.line !== undefined && this.#releasing.size === 0 && isTime) {
         void this.#giveBack(site, site.watch.line);
       }
     }

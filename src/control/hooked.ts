@@ -22,8 +22,8 @@ export function runHooks(
   return runner;
 }
 
-/** A new external address is news for all leases. */
+/** A new external address is news for the leases of its gateway. */
 function hooksOf(event: AgentEvent, keeper: Keeper): readonly Hook[] {
   if ('lease' in event) return keeper.intentOf(event.lease.intentId)?.hooks ?? [];
-  return event.type === 'address-changed' ? keeper.intents.flatMap(({ hooks }) => hooks) : [];
+  return event.type === 'address-changed' ? keeper.hooksAt(event.gateway.address) : [];
 }

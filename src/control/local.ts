@@ -44,10 +44,13 @@ export async function foregroundKeeper(
       const limit = new AbortController();
       const timer = setTimeout(() => limit.abort(), limitMs);
       try {
-        return await keeper.close('release', limit.signal);
+        const [errors] = await Promise.all([
+          keeper.close('release', limit.signal),
+          hooks.close(limit.signal),
+        ]);
+        return errors;
       } finally {
         clearTimeout(timer);
-        await hooks[Symbol.asyncDispose]();
       }
     },
   };

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Agenda } from '../../src/agent/agenda.ts';
@@ -12,8 +13,8 @@ function earliest(model: Model): number | undefined {
 }
 
 function agree(model: Model, agenda: Agenda<string>): void {
-  expect(agenda.size).toBe(model.size);
-  expect(agenda.nextMs).toBe(earliest(model));
+  assert.equal(agenda.size, model.size);
+  assert.equal(agenda.nextMs, earliest(model));
 }
 
 class Put implements Command {
@@ -56,8 +57,11 @@ class Take implements Command {
     const due = [...model].filter(([, dueMs]) => dueMs <= this.#nowMs);
     const times = due.map(([, dueMs]) => dueMs).sort((a, b) => a - b);
     const taken = agenda.takeDue(this.#nowMs);
-    expect(taken.map((item) => model.get(item))).toEqual(times);
-    expect(new Set(taken)).toEqual(new Set(due.map(([item]) => item)));
+    assert.deepEqual(
+      taken.map((item) => model.get(item)),
+      times,
+    );
+    assert.deepEqual(new Set(taken), new Set(due.map(([item]) => item)));
     for (const item of taken) model.delete(item);
     agree(model, agenda);
   }
@@ -105,7 +109,11 @@ describe('an agenda', () => {
     const agenda = new Agenda<string>();
     agenda.delete('nothing');
     agenda.shift(1000);
-    expect([agenda.size, agenda.nextMs, agenda.takeDue(Number.POSITIVE_INFINITY)]).toEqual([0, undefined, []]);
+    expect([agenda.size, agenda.nextMs, agenda.takeDue(Number.POSITIVE_INFINITY)]).toEqual([
+      0,
+      undefined,
+      [],
+    ]);
   });
 
   test('an item has one place: set again it is moved, sooner or later', () => {

@@ -75,7 +75,18 @@ describe('parseConfig()', () => {
 
   test.each([
     ['onExit = "stay"', 'config.toml:1:1: onExit: write "release" or "keep"'],
-    ['\nonexit = "keep"', 'config.toml:2:1: onexit: there is no such key'],
+    ['\nonexit = "keep"', 'config.toml:2:1: onexit: there is no such key: did you mean onExit?'],
+    ['on-exit = "keep"', 'config.toml:1:1: on-exit: there is no such key: did you mean onExit?'],
+    [
+      '[[keep]]\nspec = "1"\nlifetme = "2h"',
+      'config.toml:3:1: keep[0].lifetme: there is no such key: did you mean lifetime?',
+    ],
+    [
+      '[[keep]]\nspec = "1"\nhook = [ { runs = ["a"] } ]',
+      'keep[0].hook[0].runs: there is no such key: did you mean run?',
+    ],
+    ['[[keep]]\nspec = "1"\ncolour = "red"', /colour: there is no such key$/],
+    [`${'x'.repeat(1000)} = 1`, /xx: there is no such key$/],
     ['[[keep]]\nlifetime = "2h"', 'config.toml:1:1: keep[0].spec:'],
     ['[[keep]]\nspec = 8443', 'config.toml:2:1: keep[0].spec: write it as text, in quotes'],
     ['[[keep]]\nspec = "99999"', 'config.toml:2:1: keep[0].spec: port 99999 is out of range'],
@@ -97,7 +108,32 @@ describe('parseConfig()', () => {
   ])('%j is refused with its place', (text, message) => {
     const error = errorOf(text);
     expect(error.code).toBe('USAGE');
-    expect(error.message).toContain(message);
+    expect(error.message).toMatch(message);
+  });
+
+  test.each([
+    '[__proto__]\nspoiled = 1',
+    '[keep]\n__proto__.spoiled = 1',
+    'keep = [ { __proto__ = { spoiled = 1 } } ]',
+    '[constructor.prototype]\nspoiled = 1',
+    '__proto__ = 1',
+  ])('%j is refused, and touches nothing beside the file', (text) => {
+    expect(errorOf(text).message).toMatch(/^config\.toml:\d+:\d+: /);
+    expect(Object.keys(Object.prototype)).toEqual([]);
+  });
+
+  test.each([
+    ['a string of 200,000 characters', `onExit = "${'x'.repeat(200_000)}"`],
+    ['3,000 arrays in each other', `keep = ${'['.repeat(3000)}${']'.repeat(3000)}`],
+    ['100,000 arrays in each other', `keep = ${'['.repeat(100_000)}${']'.repeat(100_000)}`],
+    ['3,000 inline tables in each other', `keep = ${'{a='.repeat(3000)}1${'}'.repeat(3000)}`],
+    ['a key of 3,000 parts', `keep${'.a'.repeat(3000)} = 1`],
+  ])('%s are no more than a wrong file', (_, text) => {
+    expect(errorOf(text).message).toMatch(/^config\.toml:\d+:\d+: /);
+  });
+
+  test('the mark that Notepad puts before UTF-8 is not seen', () => {
+    expect(parseConfig('\uFEFFonExit = "keep"', 'f').onExit).toBe('keep');
   });
 
   test('all errors of a file are said at once, up to twenty', () => {
@@ -151,6 +187,11 @@ describe('readConfig()', () => {
   test('what cannot be read is said', () => {
     const directory = temporaryDirectory();
     expect(() => readConfig(directory)).toThrow(/cannot read .*EISDIR/);
+  });
+
+  test.skipIf(process.platform === 'win32')('what is no file is not read, but for /dev/null', () => {
+    expect(() => readConfig('/dev/zero')).toThrow('/dev/zero is not a file');
+    expect(readConfig('/dev/null')).toEqual(NO_CONFIG);
   });
 
   test('the example of docs/config.md is a good one', () => {
@@ -216,6 +257,16 @@ describe('ConfigFile', () => {
     await clock.advance(2000);
     expect(troubles.at(-1)).toBeUndefined();
     expect(seen).toHaveLength(1);
+  });
+
+  test('a file that is being written is taken when it is whole', async () => {
+    const { clock, path, seen } = watched();
+    const whole = '[[keep]]\nspec = "1"\n[[keep]]\nspec = "2"\n';
+    writeFileSync(path, whole.slice(0, 20));
+    await clock.advance(1500);
+    writeFileSync(path, whole);
+    await clock.advance(2000);
+    expect(seen.map(({ keeps }) => keeps.length)).toEqual([2]);
   });
 
   test('a file that is removed is an empty one', async () => {

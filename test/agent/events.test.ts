@@ -10,7 +10,8 @@ function logAt(startMs = 0): { readonly log: EventLog; say(count?: number): void
   return {
     log,
     say(count = 1) {
-      for (let at = 0; at < count; at++) log.emit({ type: 'warning', message: `w${log.lastId + 1}`, advice: null });
+      for (let at = 0; at < count; at++)
+        log.emit({ type: 'warning', message: `w${log.lastId + 1}`, advice: null });
     },
   };
 }

@@ -2,7 +2,15 @@ import { describe, expect, test } from 'vitest';
 import type { Holding } from '../../src/agent/lease-record.ts';
 import { NatwardError } from '../../src/errors.ts';
 import { occupy, tableOf } from '../mapping/support.ts';
-import { keeperFor, type KeeperScene, NEVER, networkOf, requestOf, selectorOf, TestMemory } from './keeping.ts';
+import {
+  keeperFor,
+  type KeeperScene,
+  NEVER,
+  networkOf,
+  requestOf,
+  selectorOf,
+  TestMemory,
+} from './keeping.ts';
 import { remembered } from './remembered.ts';
 
 const NO_SIGNAL = new AbortController().signal;
@@ -76,7 +84,12 @@ describe('keep()', () => {
   test('holds every port of a range, and of several specs', async () => {
     const scene = await keeperFor();
     const leases = await scene.keep(['9000-9002:6000-6002/udp', '*:8080']);
-    expect(leases.map(({ requestedExternalPort }) => requestedExternalPort)).toEqual([9000, 9001, 9002, null]);
+    expect(leases.map(({ requestedExternalPort }) => requestedExternalPort)).toEqual([
+      9000,
+      9001,
+      9002,
+      null,
+    ]);
     expect(mapped(scene)).toEqual([
       'udp 9000 -> :6000',
       'udp 9001 -> :6001',
@@ -249,8 +262,8 @@ describe('two that want the same', () => {
   test.each<[string, string, string, Parameters<KeeperScene['keep']>[1]]>([
     ['the same port', '8443', '8443', {}],
     ['the same internal port on another external one', '8443', '443:8443', {}],
-    ['one port of a range', '8000-9000', '8443', {}],
-    ['ranges that overlap', '8000-8443', '8443-9000', {}],
+    ['one port of a range', '8440-8450', '8443', {}],
+    ['ranges that overlap', '8440-8443', '8443-8450', {}],
     ['one of two protocols', '8443/tcp+udp', '8443/udp', {}],
     ['one of two families', '8443', '8443', { family: undefined }],
   ])('%s: the second is refused as CONFLICT, and nothing changes', async (_what, first, second, options) => {
@@ -377,13 +390,98 @@ describe('drop()', () => {
     expect(mapped(scene)).toEqual(['tcp 8443 -> :8443']);
   });
 
-  test('of a thousand is done, some at a time', async () => {
-    const scene = await keeperFor({ maxMappings: 1000 }, NEVER);
-    await scene.keep(['2000-2499/tcp+udp']);
-    expect(scene.embedded.table).toHaveLength(1000);
-    const { released } = await scene.drop('2000-2499/tcp+udp');
-    expect(released).toHaveLength(1000);
+  test('of two hundred is done, some at a time', async () => {
+    const scene = await keeperFor({}, NEVER);
+    await scene.keep(['2000-2099/tcp+udp']);
+    expect(scene.embedded.table).toHaveLength(200);
+    const { released } = await scene.drop('2000-2099/tcp+udp');
+    expect(released).toHaveLength(200);
     expect(scene.embedded.table).toEqual([]);
+  });
+});
+
+describe('what cannot be given back', () => {
+  test.each(['pcp', 'natpmp'] as const)(
+    'since %s never answers to that: the gateway is asked now and then until it does, and not all the time',
+    async (protocol) => {
+      const scene = await keeperFor({ protocols: [protocol], quirks: { silentOn: [`${protocol} unmap`] } });
+      await scene.keep(['8443', '9000']);
+      expect(await scene.drop('8443')).toMatchObject({ released: [{ error: { code: 'TIMEOUT' } }] });
+      const from = scene.asked.length;
+      await scene.pass(600_000);
+      const unmaps = scene.asked.slice(from).filter(({ what }) => what === `${protocol} unmap 8443`);
+      expect(unmaps.length).toBeLessThan(50);
+      expect(scene.told()).not.toContain('gateway-down');
+      scene.embedded.set({ silentOn: [] });
+      await scene.pass(330_000);
+      expect(mapped(scene)).toEqual(['tcp 9000 -> :9000']);
+      expect(scene.memory.load().holdings).toHaveLength(1);
+    },
+  );
+
+  test('since the gateway refuses: it is not asked again, and forgotten when it has ended', async () => {
+    const scene = await keeperFor({ protocols: ['pcp'] });
+    await scene.keep(['8443', '9000']);
+    // Somebody has taken it over with another nonce.
+    const again = await scene.rerun(({ intents, holdings }) => ({
+      intents: intents.filter(({ spec }) => spec === '9000'),
+      holdings: holdings.map((holding) => ({
+        ...holding,
+        mapping: {
+          ...holding.mapping,
+          nonce: holding.mapping.internalPort === 8443 ? 'f'.repeat(24) : holding.mapping.nonce,
+        },
+      })),
+    }));
+    await again.pass(600_000);
+    expect(again.asked.filter(({ what }) => what === 'pcp unmap 8443')).toHaveLength(1);
+    expect(mapped(again)).toEqual(['tcp 8443 -> :8443', 'tcp 9000 -> :9000']);
+    await again.pass(7_200_000);
+    expect(again.memory.load().holdings).toHaveLength(1);
+  });
+});
+
+describe('keep() and drop(), again and again', () => {
+  test('leave nothing behind: no mapping, no gateway that is watched, no timer', async () => {
+    const scene = await keeperFor({}, NEVER);
+    for (let time = 0; time < 10; time++) {
+      await scene.keep(['8443', '9000/udp']);
+      await scene.drop('8443');
+      await scene.drop('9000/udp');
+    }
+    expect(scene.embedded.table).toEqual([]);
+    expect(await scene.keeper.status()).toMatchObject({ gateways: [], leases: [], warnings: [] });
+    expect(scene.memory.load()).toEqual({ intents: [], holdings: [] });
+    // The keeper's own, and the gateway's that waits for the end of mappings.
+    expect(scene.clock.pending).toBeLessThanOrEqual(2);
+  });
+
+  test('of many in any order end with what was asked for last', async () => {
+    const scene = await keeperFor({}, NEVER);
+    const specs = ['8443', '8444/udp', '*:8445', '8446-8448'];
+    const wanted = new Set<string>();
+    const under: Promise<unknown>[] = [];
+    // No chance: each is kept and dropped some times, while the ones before are still on their way.
+    for (let step = 0; step < 60; step++) {
+      const spec = specs[(step * 7) % specs.length] as string;
+      if ((step * 5) % 3 === 0) {
+        wanted.delete(spec);
+        under.push(scene.keeper.drop([selectorOf(spec)], { signal: NO_SIGNAL }));
+      } else {
+        wanted.add(spec);
+        under.push(scene.keeper.keep([requestOf(spec)], OPTIONS));
+      }
+      if (step % 4 === 0) await scene.pass(1);
+    }
+    await scene.clock.settle(Promise.all(under));
+    await scene.pass(120_000);
+    const leases = await scene.leases();
+    expect(new Set(leases.map(({ spec }) => spec.split('/')[0]?.split('-')[0]))).toEqual(
+      new Set([...wanted].map((spec) => spec.split('/')[0]?.split('-')[0])),
+    );
+    expect(new Set(leases.map(({ state }) => state))).toEqual(new Set(['held']));
+    expect(scene.embedded.table).toHaveLength(leases.length);
+    expect(scene.memory.load().holdings).toHaveLength(leases.length);
   });
 });
 
@@ -399,7 +497,10 @@ describe('drop() before a gateway that is dead', () => {
     expect(scene.clock.now() - startMs).toBeLessThan(3000);
     expect(failures).toEqual([]);
     expect(released).toMatchObject([{ state: 'held', error: { code: 'UNREACHABLE' } }]);
-    expect(scene.events.at(-1)).toMatchObject({ type: 'released', reason: expect.stringContaining('lifetime') });
+    expect(scene.events.at(-1)).toMatchObject({
+      type: 'released',
+      reason: expect.stringContaining('lifetime'),
+    });
     expect(await scene.leases()).toEqual([]);
     expect(scene.memory.load().holdings).toHaveLength(1);
     scene.embedded.set({ silent: false });
@@ -510,12 +611,25 @@ describe('the configuration', () => {
     expect(statesOf(await scene.leases())).toEqual(['tcp/1 held', 'tcp/8443 held']);
   });
 
-  test('is not in the memory, and what is held for it is', async () => {
+  test('is remembered: where it cannot be read at the next start, what it said last is kept', async () => {
     const scene = await keeperFor({}, { config: [requestOf('8443')] });
+    await scene.keep(['9000']);
+    const again = await scene.rerun(undefined, 'broken');
+    await again.pass(30_000);
+    expect(await again.leases()).toMatchObject([
+      { spec: '8443', owner: 'config', state: 'held' },
+      { spec: '9000', owner: 'user', state: 'held' },
+    ]);
+    expect(mapped(again)).toEqual(['tcp 8443 -> :8443', 'tcp 9000 -> :9000']);
+  });
+
+  test('that can be read again is what counts, and not what is remembered of it', async () => {
+    const scene = await keeperFor({}, { config: [requestOf('8443'), requestOf('8444')] });
     await scene.pass(3000);
-    const { intents, holdings } = scene.memory.load();
-    expect(intents).toEqual([]);
-    expect(holdings).toMatchObject([{ mapping: { externalPort: 8443 } }]);
+    const again = await scene.rerun(undefined, [requestOf('8444'), requestOf('8445')]);
+    await again.pass(30_000);
+    expect(mapped(again)).toEqual(['tcp 8444 -> :8444', 'tcp 8445 -> :8445']);
+    expect(again.memory.load().intents.map(({ spec }) => spec)).toEqual(['8444', '8445']);
   });
 
   test('of the same port as an app’s is refused to the app', async () => {
@@ -794,7 +908,11 @@ describe('a lease that follows its external port', () => {
   test('leads to the port of the same number, where it can be had', async () => {
     const scene = await keeperFor();
     const [lease] = await scene.keep(['*:6881'], follows);
-    expect(lease).toMatchObject({ externalPort: 6881, internalPort: 6881, id: expect.stringMatching(/6881$/) });
+    expect(lease).toMatchObject({
+      externalPort: 6881,
+      internalPort: 6881,
+      id: expect.stringMatching(/6881$/),
+    });
   });
 
   test.each(['pcp', 'natpmp', 'upnp'] as const)(
@@ -822,15 +940,17 @@ describe('a lease that follows its external port', () => {
   test.each(['pcp', 'natpmp', 'upnp'] as const)(
     'stays where it is over hours, and over the end of its agent (%s)',
     async (protocol) => {
-      const scene = await keeperFor();
+      const scene = await keeperFor({}, { checkMs: 120_000 });
       await occupy(scene, 6881);
       const [lease] = await scene.keep(['*:6881'], { ...follows, via: protocol });
       const port = lease?.externalPort as number;
-      await scene.pass(10_800_000);
+      await scene.pass(9_000_000);
       const again = await scene.rerun();
       await again.pass(60_000);
       expect(await again.leases()).toMatchObject([{ state: 'held', externalPort: port, internalPort: port }]);
-      expect(mapped(again).filter((row) => !row.includes('127.0.0.200'))).toEqual([`tcp ${port} -> :${port}`]);
+      expect(mapped(again).filter((row) => !row.includes('127.0.0.200'))).toEqual([
+        `tcp ${port} -> :${port}`,
+      ]);
       expect([...scene.told(), ...again.told()].filter((word) => word.startsWith('changed'))).toEqual([]);
     },
   );
@@ -865,7 +985,10 @@ describe('a lease that follows its external port', () => {
   test.each(['zero', 'one', 'echo'] as const)(
     'at a VPN provider’s gateway (%s) arrives on the outer number already: nothing is mapped twice',
     async (internalPortInAnswer) => {
-      const scene = await keeperFor({ protocols: ['natpmp'], quirks: { vpnHabits: { internalPortInAnswer } } }, NEVER);
+      const scene = await keeperFor(
+        { protocols: ['natpmp'], quirks: { vpnHabits: { internalPortInAnswer } } },
+        NEVER,
+      );
       const { localAddress, address } = scene.gateway;
       scene.machine.network = networkOf(localAddress, address, { prefixLength: 32 });
       const [lease] = await scene.keep(['*:6881'], follows);

@@ -18,6 +18,7 @@ import { family, type IpAddress } from '../../src/net/address.ts';
 import type { GatewaySettings } from '../../src/responder/settings.ts';
 import type { NetworkState } from '../../src/system/routes.ts';
 import type { System } from '../../src/system/system.ts';
+import type { UdpOptions, UdpSocket } from '../../src/system/udp.ts';
 import { decodeNatpmpRequest } from '../../src/wire/natpmp.ts';
 import { decodePcpRequest } from '../../src/wire/pcp.ts';
 import { gatewayFor, type TestGateway } from '../support/gateway.ts';
@@ -58,10 +59,13 @@ export interface KeeperScene extends TestGateway {
   told(): string[];
   /** What the gateway has been asked, retransmissions too. */
   readonly asked: readonly Asked[];
-  /** How many requests over UDP have been under way at once, at the most. */
+  /** How many requests have been under way at once since this was last asked, at the most. */
   mostAtOnce(): number;
-  /** Kills the agent, without a word to anybody, and starts another with the same memory, or what `change` makes of it. */
-  rerun(change?: (state: LedgerState) => LedgerState): Promise<KeeperScene>;
+  /**
+   * Kills the agent, without a word to anybody, and starts another with the same memory, or what `change` makes of it,
+   * and the same configuration, or another one.
+   */
+  rerun(change?: (state: LedgerState) => LedgerState, config?: Configuration): Promise<KeeperScene>;
 }
 
 export interface Asked {
@@ -85,9 +89,12 @@ export interface Pace {
   readonly networkLookMs?: number;
 }
 
+/** What a configuration wants kept, or that it cannot be read. */
+export type Configuration = readonly KeepRequest[] | 'broken';
+
 export interface Surroundings extends Pace {
   /** What the configuration wants kept, of this agent and of those after it. */
-  readonly config?: readonly KeepRequest[];
+  readonly config?: Configuration;
   readonly memory?: TestMemory;
   /** What the machine does otherwise. */
   readonly system?: (system: System) => System;
@@ -139,40 +146,58 @@ class Wire {
   readonly asked: Asked[] = [];
   readonly system: System;
   most = 0;
-  #underWay = 0;
+  readonly #real: System;
+  readonly #underWay = new Map<object, number>();
 
   constructor(real: System) {
-    const { clock } = real;
+    this.#real = real;
     this.system = {
       ...real,
-      openUdp: async (options) => {
-        const isAsking = options.multicast === undefined;
-        const socket = await real.openUdp({
-          ...options,
-          onDatagram: (data, source) => {
-            if (isAsking) this.#underWay = Math.max(0, this.#underWay - 1);
-            options.onDatagram(data, source);
-          },
-        });
-        return {
-          local: socket.local,
-          send: (data, to) => {
-            this.asked.push({ atMs: clock.now(), what: nameOf(data) });
-            this.most = Math.max(this.most, ++this.#underWay);
-            socket.send(data, to);
-          },
-          [Symbol.asyncDispose]: () => {
-            this.#underWay = 0;
-            return socket[Symbol.asyncDispose]();
-          },
-        };
-      },
-      http: (request) => {
+      openUdp: (options) => this.#openUdp(options),
+      http: async (request) => {
         const action = /#(\w+)/.exec(request.headers?.['SOAPAction'] ?? '')?.[1];
-        this.asked.push({ atMs: clock.now(), what: action === undefined ? 'http' : `soap ${action}` });
-        return real.http(request);
+        this.#note(action === undefined ? 'http' : `soap ${action}`);
+        this.#count(request, 1);
+        return real.http(request).finally(() => this.#count(request, -1));
       },
     };
+  }
+
+  async #openUdp(options: UdpOptions): Promise<UdpSocket> {
+    const of = {};
+    const socket = await this.#real.openUdp({
+      ...options,
+      onDatagram: (data, source) => {
+        this.#count(of, -1);
+        options.onDatagram(data, source);
+      },
+    });
+    return {
+      local: socket.local,
+      send: (data, to) => {
+        const what = nameOf(data);
+        this.#note(what);
+        // Searches are many packets each, and never answered one by one.
+        if (what !== 'ssdp search') this.#count(of, 1);
+        socket.send(data, to);
+      },
+      [Symbol.asyncDispose]: () => {
+        this.#underWay.delete(of);
+        return socket[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  #note(what: string): void {
+    this.asked.push({ atMs: this.#real.clock.now(), what });
+  }
+
+  #count(of: object, by: 1 | -1): void {
+    const left = (this.#underWay.get(of) ?? 0) + by;
+    if (left > 0) this.#underWay.set(of, left);
+    else this.#underWay.delete(of);
+    const now = [...this.#underWay.values()].reduce((sum, one) => sum + one, 0);
+    this.most = Math.max(this.most, now);
   }
 }
 
@@ -189,7 +214,7 @@ interface Life {
   readonly machine: Machine;
   readonly memory: TestMemory;
   readonly checkMs: number;
-  readonly config: readonly KeepRequest[];
+  readonly config: Configuration;
   readonly wire: Wire;
 }
 
@@ -211,7 +236,8 @@ function run(scene: TestGateway, life: Life): KeeperScene {
     await close();
     rmSync(directory, { recursive: true, force: true });
   });
-  keeper.configure(config);
+  if (config === 'broken') keeper.resume();
+  else keeper.configure(config);
   return {
     ...scene,
     keeper,
@@ -235,10 +261,14 @@ function run(scene: TestGateway, life: Life): KeeperScene {
       return fresh.map(inShort);
     },
     asked: wire.asked,
-    mostAtOnce: () => wire.most,
-    async rerun(change = (state) => state) {
+    mostAtOnce() {
+      const { most } = wire;
+      wire.most = 0;
+      return most;
+    },
+    async rerun(change = (state) => state, nextConfig = config) {
       await close();
-      return run(scene, { ...life, memory: new TestMemory(change(memory.load())) });
+      return run(scene, { ...life, memory: new TestMemory(change(memory.load())), config: nextConfig });
     },
   };
 }

@@ -382,7 +382,7 @@ describe('parseLedger', () => {
       throw new Error('no');
     };
     expect(() => parseLedger('{"version":1}', [fails])).toThrow('no');
-    expect(() => parseLedger('{"version":1}', [() => ({ version: 2 })])).toThrow();
+    expect(() => parseLedger('{"version":1}', [() => ({ version: 2 })])).toThrow(/intents/);
   });
 
   test('takes what newer versions may have added, and leaves it out', () => {
@@ -534,7 +534,7 @@ describe('a disk that takes nothing', () => {
 
 describe('an agent that is killed while it writes', () => {
   test('leaves a whole ledger, of before or of after, at whatever moment', async () => {
-    const at = await Promise.all(Array.from({ length: 8 }, () => temporaryDirectory()));
+    const at = await Promise.all(Array.from({ length: 4 }, () => temporaryDirectory()));
     const children = at.map((directory) =>
       spawn(process.execPath, ['--import', 'tsx', WRITE_LEDGER, directory, '300'], {
         stdio: ['ignore', 'pipe', 'inherit'],
@@ -553,7 +553,9 @@ describe('an agent that is killed while it writes', () => {
   }, 30_000);
 
   test('leaves no half-written file behind for ever: the next one sweeps it away', async () => {
-    const { ledger, directory, file } = await ledgerAt(JSON.stringify({ version: 1, intents: [], holdings: [] }));
+    const { ledger, directory, file } = await ledgerAt(
+      JSON.stringify({ version: 1, intents: [], holdings: [] }),
+    );
     await writeFile(`${file}.tmp-5239912435457836`, '{"version":1,"int');
     await writeFile(join(directory, 'state.json.tmp-5239912435457836'), 'of somebody else');
     expect(ledger.load()).toEqual(NOTHING);

@@ -1,8 +1,10 @@
 /** What every PortMapper does, whatever protocol it speaks, held against the embedded gateway. */
 
 import { describe, expect, test } from 'vitest';
+import type { ErrorCode, NatwardError } from '../../src/errors.ts';
+import type { Mapping } from '../../src/mapping/mapping.ts';
 import type { MappingProtocol } from '../../src/net/protocol.ts';
-import { heldOf, mapperAt, occupy, requestFor, tableOf } from '../mapping/support.ts';
+import { heldOf, type MapperAt, mapperAt, occupy, requestFor, tableOf } from '../mapping/support.ts';
 
 /** The counters' words for asking and taking back. */
 const KINDS: Readonly<Record<MappingProtocol, { readonly map: string; readonly unmap: string }>> = {
@@ -10,6 +12,29 @@ const KINDS: Readonly<Record<MappingProtocol, { readonly map: string; readonly u
   natpmp: { map: 'natpmp map', unmap: 'natpmp unmap' },
   upnp: { map: 'soap AddPortMapping', unmap: 'soap DeletePortMapping' },
 };
+
+/**
+ * What nobody waits for and nobody answers: how often it is sent, and after how many seconds it is given up. RFC 6887,
+ * section 8.1.1 (3 s, doubling, each wait a tenth more or less), RFC 6886, section 3.1; HTTP has one pace.
+ */
+const IN_THE_BACKGROUND: Readonly<
+  Record<MappingProtocol, { readonly sent: number; readonly seconds: readonly [number, number] }>
+> = {
+  pcp: { sent: 4, seconds: [36, 56] },
+  natpmp: { sent: 9, seconds: [127.75, 127.75] },
+  upnp: { sent: 1, seconds: [5, 5] },
+};
+
+type Seen = 'there' | 'not there' | 'cannot look' | ErrorCode;
+
+/** What `holds` says, where the protocol has a way to look. */
+async function look({ mapper, clock }: MapperAt, mapping: Mapping, signal?: AbortSignal): Promise<Seen> {
+  if (mapper.holds === undefined) return 'cannot look';
+  return clock.settle(mapper.holds(mapping, signal)).then(
+    (there) => (there ? 'there' : 'not there'),
+    (error: NatwardError) => error.code,
+  );
+}
 
 export function portMapperContract(protocol: MappingProtocol): void {
   const kinds = KINDS[protocol];
@@ -95,6 +120,27 @@ export function portMapperContract(protocol: MappingProtocol): void {
       await expect(at.map()).rejects.toMatchObject({ code: 'TIMEOUT' });
     });
 
+    test('map() that nobody waits for is sent again as slowly as its RFC says, and says TIMEOUT after that', async () => {
+      const at = await mapperAt(protocol, { quirks: { silentOn: [kinds.map] } });
+      const startMs = at.clock.now();
+      await expect(at.map({ pace: 'background' })).rejects.toMatchObject({ code: 'TIMEOUT' });
+      const { sent, seconds } = IN_THE_BACKGROUND[protocol];
+      expect(at.embedded.counters[kinds.map]).toBe(sent);
+      expect((at.clock.now() - startMs) / 1000).toBeGreaterThanOrEqual(seconds[0]);
+      expect((at.clock.now() - startMs) / 1000).toBeLessThanOrEqual(seconds[1]);
+    });
+
+    test('map() that nobody waits for is granted as quickly as any', async () => {
+      const at = await mapperAt(protocol);
+      const startMs = at.clock.now();
+      expect(await at.map({ pace: 'background' })).toMatchObject({
+        externalPort: 8080,
+        lifetimeSeconds: 3600,
+      });
+      expect(at.clock.now()).toBe(startMs);
+      expect(at.embedded.counters[kinds.map]).toBe(1);
+    });
+
     test('map() that was lost on its way is no second mapping', async () => {
       const at = await mapperAt(protocol, { quirks: { loseAnswers: { [kinds.map]: 1 } } });
       await at.map().catch(() => undefined);
@@ -164,6 +210,41 @@ export function portMapperContract(protocol: MappingProtocol): void {
       const at = await mapperAt(protocol, { quirks: { externalAddressReported: '0.0.0.0' } });
       expect(await at.clock.settle(at.mapper.externalAddress())).toBeUndefined();
       expect((await at.map()).externalAddress).toBeUndefined();
+    });
+
+    describe('holds()', () => {
+      const seen = (...what: readonly Seen[]) => (protocol === 'upnp' ? what : what.map(() => 'cannot look'));
+
+      test('tells that a mapping is there, and that it is gone', async () => {
+        const at = await mapperAt(protocol);
+        const mapping = await at.map();
+        const before = await look(at, mapping);
+        await at.embedded.remove('tcp', 8080);
+        expect([before, await look(at, mapping)]).toEqual(seen('there', 'not there'));
+      });
+
+      test.each([
+        ['another host', { address: '127.0.0.200', port: 8080 }],
+        ['another port of this host', { address: '127.0.0.1', port: 9 }],
+      ])('tells that it leads to %s now', async (_where, to) => {
+        const at = await mapperAt(protocol);
+        const mapping = await at.map();
+        await at.embedded.give('tcp', 8080, to);
+        expect([await look(at, mapping)]).toEqual(seen('not there'));
+      });
+
+      test('says TIMEOUT where the gateway is silent: that is no answer', async () => {
+        const at = await mapperAt(protocol);
+        const mapping = await at.map();
+        at.quirk({ silent: true });
+        expect([await look(at, mapping)]).toEqual(seen('TIMEOUT'));
+      });
+
+      test('ends with ABORTED when its signal has fired', async () => {
+        const at = await mapperAt(protocol);
+        const mapping = await at.map();
+        expect([await look(at, mapping, AbortSignal.abort())]).toEqual(seen('ABORTED'));
+      });
     });
 
     test('its window of requests at once makes as many mappings', async () => {

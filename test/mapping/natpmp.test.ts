@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { mapperAt, tableOf } from './support.ts';
+import type { VpnHabits } from '../../src/responder/quirks/vpn.ts';
+import { heldOf, type MapperAt, mapperAt, mapperOf, requestFor, tableOf } from './support.ts';
 
 describe('NAT-PMP', () => {
   test('maps to this host alone, and sends nothing for another one', async () => {
@@ -38,4 +39,65 @@ describe('NAT-PMP', () => {
     at.quirk({ natpmpNetworkFailure: false });
     expect(await at.map()).toMatchObject({ externalPort: 8080, externalAddress: undefined });
   });
+});
+
+/** As over a VPN: a link of one address. */
+async function overVpn(internalPortInAnswer: VpnHabits['internalPortInAnswer']): Promise<MapperAt> {
+  const at = await mapperAt('natpmp', { quirks: { vpnHabits: { internalPortInAnswer } } });
+  const gateway = { ...at.gateway, prefixLength: 32 };
+  const mapper = await mapperOf({ ...at, gateway }, 'natpmp');
+  return { ...at, mapper, map: (wanted) => at.clock.settle(mapper.map(requestFor(wanted))) };
+}
+
+describe('NAT-PMP of a VPN provider (quirk 31)', () => {
+  describe.each(['zero', 'one', 'echo'] as const)('that answers for internal port %s', (answer) => {
+    test('grants a port of its own choice, and that is where the traffic arrives', async () => {
+      const at = await overVpn(answer);
+      const mapping = await at.map();
+      expect(mapping).toMatchObject({ internalPort: 8080, lifetimeSeconds: 60, via: 'natpmp' });
+      expect(mapping.arrivesOnPort).toBe(mapping.externalPort);
+      const { externalPort } = mapping;
+      expect(tableOf(at)).toEqual([`tcp ${externalPort} -> 127.0.0.1:${externalPort}`]);
+    });
+
+    test('refreshes it on the same port, and takes it back', async () => {
+      const at = await overVpn(answer);
+      const mapping = await at.map();
+      await at.clock.advance(30_000);
+      const again = await at.map({ held: heldOf(mapping), suggestedExternalPort: mapping.externalPort });
+      expect(again.externalPort).toBe(mapping.externalPort);
+      await at.clock.settle(at.mapper.unmap(again));
+      expect(at.embedded.table).toEqual([]);
+    });
+
+    test.each([6400, 6401, 256, 257, 1, 65_280])(
+      'does so for internal port %i as well',
+      async (internalPort) => {
+        const at = await overVpn(answer);
+        expect(await at.map({ internalPort })).toMatchObject({ internalPort, lifetimeSeconds: 60 });
+      },
+    );
+  });
+
+  test.each(['zero', 'one'] as const)(
+    'says where traffic arrives on any other link too (%s)',
+    async (answer) => {
+      const at = await mapperAt('natpmp', { quirks: { vpnHabits: { internalPortInAnswer: answer } } });
+      const mapping = await at.map();
+      expect(mapping.arrivesOnPort).toBe(mapping.externalPort);
+    },
+  );
+
+  test('a gateway at home delivers to the internal port, and says nothing else', async () => {
+    const at = await mapperAt('natpmp');
+    expect((await at.map({ suggestedExternalPort: 19_080 })).arrivesOnPort).toBeUndefined();
+  });
+
+  test.each([6400, 6401, 8080])(
+    'quirk 26: port %i cut to 8 bits is still no answer',
+    async (internalPort) => {
+      const at = await mapperAt('natpmp', { quirks: { natpmpTruncatesPorts: true } });
+      await expect(at.map({ internalPort })).rejects.toMatchObject({ code: 'TIMEOUT' });
+    },
+  );
 });

@@ -84,12 +84,12 @@ describe('renewalWindow', () => {
     fc.assert(
       fc.property(lifetimes, fc.integer({ min: 0, max: 2 ** 42 }), (lifetimeSeconds, grantedAtMs) => {
         let endMs = grantedAtMs;
+        // Of what ends sooner than it may be asked for again the first try is after its end.
+        const lastMs = grantedAtMs + Math.max(4000, lifetimeSeconds * 1000);
         for (const { fromMs, untilMs } of windowsOf(lifetimeSeconds, grantedAtMs)) {
           expect(fromMs).toBeGreaterThan(endMs);
           expect(untilMs).toBeGreaterThanOrEqual(fromMs);
-          if (lifetimeSeconds >= 4) {
-            expect(untilMs).toBeLessThanOrEqual(grantedAtMs + lifetimeSeconds * 1000);
-          }
+          expect(untilMs).toBeLessThanOrEqual(lastMs);
           endMs = untilMs;
         }
       }),
@@ -98,14 +98,18 @@ describe('renewalWindow', () => {
 
   test('RFC 6887, section 11.2.1: at whatever moments of their windows, no two tries are less than four seconds apart', () => {
     fc.assert(
-      fc.property(lifetimes, fc.infiniteStream(fc.double({ min: 0, max: 1, noNaN: true })), (seconds, random) => {
-        let lastMs = 0;
-        for (const window of windowsOf(seconds)) {
-          const moment = momentOf(window, random.next().value as number);
-          expect(moment - lastMs).toBeGreaterThanOrEqual(4000 - 0.01);
-          lastMs = moment;
-        }
-      }),
+      fc.property(
+        lifetimes,
+        fc.infiniteStream(fc.double({ min: 0, max: 1, noNaN: true })),
+        (seconds, random) => {
+          let lastMs = 0;
+          for (const window of windowsOf(seconds)) {
+            const moment = momentOf(window, random.next().value as number);
+            expect(moment - lastMs).toBeGreaterThanOrEqual(4000 - 0.01);
+            lastMs = moment;
+          }
+        },
+      ),
     );
   });
 

@@ -110,16 +110,20 @@ async function openTold(gateway: Gateway, clock: TestClock, options: UdpOptions)
 
 /** The real client has a limit of real seconds; this one's are the clock's. */
 async function httpWithin(clock: TestClock, request: HttpRequest): Promise<HttpResponse> {
-  const [done, late] = [new AbortController(), new AbortController()];
+  const [done, cut] = [new AbortController(), new AbortController()];
   const error = new NatwardError('TIMEOUT', `${new URL(request.url).host} did not finish its answer`);
   clock.sleep(HTTP_LIMIT_MS, done.signal).then(
-    () => late.abort(error),
+    () => cut.abort(error),
     () => undefined,
   );
-  const signals = request.signal === undefined ? [late.signal] : [late.signal, request.signal];
+  // Not AbortSignal.any(): what a signal of a long test is in would stay there until the end.
+  const stop = () => cut.abort(request.signal?.reason);
+  if (request.signal?.aborted) stop();
+  request.signal?.addEventListener('abort', stop, { once: true });
   try {
-    return await httpRequest({ ...request, signal: AbortSignal.any(signals) });
+    return await httpRequest({ ...request, signal: cut.signal });
   } finally {
+    request.signal?.removeEventListener('abort', stop);
     done.abort();
   }
 }

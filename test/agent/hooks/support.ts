@@ -11,7 +11,7 @@ import type { WebClient } from '../../../src/system/web.ts';
 import { systemWith } from '../../support/services.ts';
 import { TestClock } from '../../support/test-clock.ts';
 
-export function lease(change: Partial<LeaseStatus> = {}): LeaseStatus {
+function lease(change: Partial<LeaseStatus> = {}): LeaseStatus {
   return {
     id: '3fa94c01/tcp/8080',
     intentId: '3fa94c01',
