@@ -16,6 +16,7 @@ import { type AgentEvent, EventLog } from './events.ts';
 import { CHECK_MS, type Line, type WatchChoice } from './gateway-watch.ts';
 import type { Hook } from './hooks/hook.ts';
 import { intentOf } from './intent.ts';
+import { checkNoConflict, conflictOf, dropFailure, isMeant } from './intents.ts';
 import type {
   DropFailure,
   DropOptions,
@@ -678,60 +679,6 @@ function placesOf({
 }: RememberedMapping): string[] {
   const outside = `${gateway} ${protocol} ${externalPort}`;
   return via === 'upnp' ? [outside] : [outside, `${gateway} ${protocol} ${internalClient} ${internalPort}`];
-}
-
-function checkNoConflict(intents: readonly Intent[], others: readonly Intent[]): void {
-  for (const [at, intent] of intents.entries()) {
-    const other = conflictOf(intent, [...others, ...intents.slice(0, at)]);
-    if (other === undefined) continue;
-    throw new NatwardError(
-      'CONFLICT',
-      `${intent.spec}: ${other.owner} has ${other.spec} kept already (${other.id}), with the same port on this host`,
-      { advice: `Stop that first: natward drop ${other.id}` },
-    );
-  }
-}
-
-/** PCP and NAT-PMP know a mapping by its internal end: one for each. */
-function conflictOf(intent: Intent, others: readonly Intent[]): Intent | undefined {
-  return others.find(
-    (other) =>
-      other.id !== intent.id &&
-      other.gateway === intent.gateway &&
-      other.interface === intent.interface &&
-      other.host === intent.host &&
-      (other.family ?? intent.family) === (intent.family ?? other.family) &&
-      other.protocols.some((protocol) => intent.protocols.includes(protocol)) &&
-      other.internal.first <= intent.internal.last &&
-      intent.internal.first <= other.internal.last,
-  );
-}
-
-function isMeant(intent: Intent, selector: DropSelector): boolean {
-  if (selector.kind === 'id') return intent.id === selector.id;
-  const { protocols, external, internal, host } = selector.ask;
-  return (
-    JSON.stringify([protocols, external, internal, host]) ===
-    JSON.stringify([intent.protocols, intent.external, intent.internal, intent.host])
-  );
-}
-
-function dropFailure(selector: DropSelector, configured: readonly Intent[]): DropFailure {
-  const [first] = configured;
-  if (first === undefined) {
-    return {
-      selector: selector.text,
-      code: 'NOT_FOUND',
-      message: `nothing is kept as ${selector.text}`,
-      advice: 'natward status shows what is.',
-    };
-  }
-  return {
-    selector: selector.text,
-    code: 'NOT_OWN',
-    message: `${first.spec} is kept by the configuration file`,
-    advice: 'Remove it there.',
-  };
 }
 
 function errorOf({ code, message, advice }: NatwardError): NonNullable<LeaseStatus['error']> {
