@@ -119,6 +119,7 @@ export class Site implements AsyncDisposable, WatchListener {
       this.#queue.delete(lease);
       const step = nextStep(lease, line, this.#context.system.clock.now());
       if (step.kind === 'ask' && !lease.dropped) this.#ask(lease, line, step.why);
+      else this.review(lease); // The clock was set back meanwhile: its time comes later.
     }
   }
 

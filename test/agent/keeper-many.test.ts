@@ -84,6 +84,19 @@ describe('many leases', () => {
     expect(Math.max(...minutes.values())).toBeLessThan(80);
   });
 
+  test('that wait for a slow gateway while this host’s clock is set back are all renewed', async () => {
+    const { scene } = await manyOver('pcp', 100);
+    await scene.keep(['20000-20099'], { lifetimeSeconds: 120 });
+    scene.embedded.set({ delayMs: { pcp: 900 } });
+    await scene.pass(72_000);
+    scene.machine.setClock(-HOUR_MS);
+    for (let minute = 0; minute < 3; minute++) {
+      await scene.pass(60_000);
+      expect(scene.embedded.table).toHaveLength(201);
+    }
+    expect(scene.told().filter((word) => word.startsWith('lost'))).toEqual([]);
+  });
+
   test('of which a part is refused: those are asked for again, and the others left in peace', async () => {
     const { scene, leases } = await manyOver('pcp', 200, {
       deniedExternalPorts: [{ first: 1, last: 10_099 }],
