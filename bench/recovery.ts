@@ -63,7 +63,7 @@ const SCENARIOS: ReadonlyMap<string, Scenario> = new Map<string, Scenario>([
       title: 'Gateway restarted with an empty table',
       gateway: ALL,
       announcements: 'heard',
-      withinSeconds: 5,
+      withinSeconds: 2,
     },
   ],
   [
@@ -91,7 +91,7 @@ const SCENARIOS: ReadonlyMap<string, Scenario> = new Map<string, Scenario>([
       title: 'UPnP alone: restarted with an empty table and another control port',
       gateway: UPNP,
       announcements: 'heard',
-      withinSeconds: 5,
+      withinSeconds: 2,
     },
   ],
   [
@@ -110,7 +110,7 @@ const SCENARIOS: ReadonlyMap<string, Scenario> = new Map<string, Scenario>([
       gateway: ALL,
       announcements: 'heard',
       newAddress: NEW_ADDRESS,
-      withinSeconds: 5,
+      withinSeconds: 2,
     },
   ],
 ]);
