@@ -22,7 +22,7 @@ function node(script: string, options: Partial<ProgramRequest> = {}): Promise<Pr
 }
 
 const SHOW_OWN_VARIABLES = `
-  const own = Object.entries(process.env).filter(([name]) => name.startsWith('NATWARD_TEST_'));
+  const own = Object.entries(process.env).filter(([name]) => name.startsWith('NATWARD_PROGRAM_'));
   process.stdout.write(JSON.stringify(Object.fromEntries(own)))`;
 
 async function temporaryFile(): Promise<string> {
@@ -61,16 +61,16 @@ describe('runProgram()', () => {
   });
 
   test('gives it this environment, what is added to it, and not what is taken away', async () => {
-    process.env['NATWARD_TEST_INHERITED'] = 'yes';
-    process.env['NATWARD_TEST_REMOVED'] = 'no';
+    process.env['NATWARD_PROGRAM_INHERITED'] = 'yes';
+    process.env['NATWARD_PROGRAM_REMOVED'] = 'no';
     onTestFinished(() => {
-      delete process.env['NATWARD_TEST_INHERITED'];
-      delete process.env['NATWARD_TEST_REMOVED'];
+      delete process.env['NATWARD_PROGRAM_INHERITED'];
+      delete process.env['NATWARD_PROGRAM_REMOVED'];
     });
-    const env = { NATWARD_TEST_ADDED: 'a\nb', NATWARD_TEST_REMOVED: undefined };
+    const env = { NATWARD_PROGRAM_ADDED: 'a\nb', NATWARD_PROGRAM_REMOVED: undefined };
     const { stdout } = await node(SHOW_OWN_VARIABLES, { env });
     const seen = JSON.parse(stdout);
-    expect(seen).toEqual({ NATWARD_TEST_INHERITED: 'yes', NATWARD_TEST_ADDED: 'a\nb' });
+    expect(seen).toEqual({ NATWARD_PROGRAM_INHERITED: 'yes', NATWARD_PROGRAM_ADDED: 'a\nb' });
   });
 
   test('writes its input and ends it; without any, the input is empty', async () => {
