@@ -89,6 +89,8 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   #lookAtMs = 0;
   /** When the loop went round last, by the steady clock. */
   #roundMs: number;
+  /** By so much was the host's clock ahead of its steady one. */
+  #aheadMs: number;
   /** Those who wait for leases to be answered: called at each change. */
   readonly #watchers = new Set<() => void>();
 
@@ -101,6 +103,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     this.#checkMs = checkMs;
     this.#nonces = new Nonces(system);
     this.#roundMs = system.clock.steady();
+    this.#aheadMs = system.clock.now() - this.#roundMs;
     this.log = new EventLog(() => system.clock.now());
     const { intents, holdings } = memory.load();
     for (const intent of intents) this.#intents.set(intent.id, intent);
@@ -431,6 +434,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
           nonces: this.#nonces,
           checkMs: this.#checkMs,
           due: (due, atMs) => this.#due(due, atMs),
+          granting: () => this.#lookAtClock(),
           changed: (_lease, when) => this.#changed(when),
           stray: (holdings) => this.#stray(holdings),
           up: (up, line) => this.#meet(up, line),
@@ -536,22 +540,28 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
 
   async #run(): Promise<void> {
     const { clock } = this.#system;
-    let [lastMs, lastSteadyMs] = [clock.now(), clock.steady()];
     while (!this.#over.signal.aborted) {
-      const driftMs = clock.now() - lastMs - (clock.steady() - lastSteadyMs);
-      [lastMs, lastSteadyMs] = [clock.now(), clock.steady()];
-      this.#roundMs = lastSteadyMs;
-      if (driftMs > CLOCK_JUMP_MS) for (const { watch } of this.#sites.values()) watch.restart();
-      if (driftMs < -CLOCK_JUMP_MS) this.#setBack(driftMs);
+      this.#lookAtClock();
+      this.#roundMs = clock.steady();
       // Not for every lease that is due: looking may be a program that runs.
-      if (lastSteadyMs >= this.#lookAtMs) {
-        this.#lookAtMs = lastSteadyMs + this.#system.networkLookMs;
+      if (this.#roundMs >= this.#lookAtMs) {
+        this.#lookAtMs = this.#roundMs + this.#system.networkLookMs;
         await this.#lookAtNetwork();
       }
       for (const lease of this.#agenda.takeDue(clock.now())) this.#siteOf.get(lease)?.review(lease);
       const untilNextMs = (this.#agenda.nextMs ?? Number.POSITIVE_INFINITY) - clock.now();
       await this.#sleep(Math.max(0, Math.min(untilNextMs, this.#lookAtMs - clock.steady())));
     }
+  }
+
+  /** Also before each grant: what is granted by a clock that was set must not be moved with what was granted before. */
+  #lookAtClock(): void {
+    const { clock } = this.#system;
+    const aheadMs = clock.now() - clock.steady();
+    const driftMs = aheadMs - this.#aheadMs;
+    this.#aheadMs = aheadMs;
+    if (driftMs > CLOCK_JUMP_MS) for (const { watch } of this.#sites.values()) watch.restart();
+    if (driftMs < -CLOCK_JUMP_MS) this.#setBack(driftMs);
   }
 
   async #sleep(delayMs: number): Promise<void> {

@@ -23,6 +23,8 @@ export interface SiteContext {
   readonly log: EventLog;
   readonly nonces: Nonces;
   readonly checkMs: number;
+  /** Something is granted just now, by this host's clock as it is. */
+  granting(): void;
   /** Looks at the lease again then. */
   due(lease: LeaseRecord, atMs: number): void;
   /** A lease's state has changed; with `later` only its times have. */
@@ -135,6 +137,7 @@ export class Site implements AsyncDisposable, WatchListener {
     line.signal.addEventListener('abort', stop, { once: true });
     try {
       const granted = await this.#map(lease, line, why, cut.signal);
+      this.#context.granting();
       this.#granted(lease, line, granted, why);
     } catch (error) {
       if (!isNatwardError(error)) throw error;
