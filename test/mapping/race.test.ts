@@ -290,7 +290,7 @@ describe('Race', () => {
       gateway: '192.168.1.1',
       window: 1,
       list: undefined,
-    holds: undefined,
+      holds: undefined,
       async map(request, signal) {
         asked.push('map');
         const externalPort = await map(clock, signal);
