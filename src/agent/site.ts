@@ -302,6 +302,8 @@ export class Site implements AsyncDisposable, WatchListener {
     this.#context.doubt(this);
     for (const lease of this.leases) {
       lease.retryAtMs = 0;
+      // What it refused before may have been the trouble of a gateway that was just starting.
+      if (lease.state === 'refused') lease.failures = 0;
       if (lease.state === 'no-gateway') lease.state = 'asking';
       this.review(lease);
     }
