@@ -128,13 +128,17 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
         if (conflictOf(intent, [other]) !== undefined) this.#intents.delete(other.id);
       this.#put(intent);
     }
-    this.#hasBegun = true;
-    void this.#reconcile()(this.#over.signal);
+    this.#start();
   }
 
   /** Begins with what is remembered, where the configuration cannot be read: what it said last is kept. */
   resume(): void {
-    this.#reconcile();
+    this.#start();
+  }
+
+  #start(): void {
+    this.#hasBegun = true;
+    void this.#reconcile()(this.#over.signal);
   }
 
   async keep(
@@ -148,7 +152,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
       [...this.#intents.values()].filter(({ id }) => !ids.has(id)),
     );
     for (const intent of intents) this.#put(intent);
-    this.#reconcile();
+    void this.#reconcile()(this.#over.signal);
     const leases = intents.flatMap((intent) =>
       [...leasesOf(intent)].flatMap(({ key }) => this.#leases.get(key) ?? []),
     );
@@ -223,7 +227,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     return this.log.follow(signal, since);
   }
 
-  /** Tells what does not go well beside the leases: once as an event, and in the status until `settle` says better. */
+  /** Tells what does not go well beside the leases: once as an event, and in the status until it is called without an error. */
   warn(key: string, error: NatwardError | undefined): void {
     if (error === undefined) {
       this.#warnings.delete(key);

@@ -37,7 +37,7 @@ export const realSystem: System = {
   web: async (request) => (await import('./web.ts')).webRequest(request),
   runProgram: async (request) => (await import('./program.ts')).runProgram(request),
   network: () => readNetwork(),
-  networkLookMs: process.platform === 'linux' ? 2000 : 15_000,
+  networkLookMs: process.platform === 'linux' ? 1000 : 15_000,
   hardwareAddress: readHardwareAddress,
   fillRandom,
   async resolve(name) {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Holding } from '../../src/agent/lease-record.ts';
+import type { LedgerState } from '../../src/agent/ledger.ts';
 import { NatwardError } from '../../src/errors.ts';
 import { occupy, tableOf } from '../mapping/support.ts';
 import {
@@ -621,6 +622,15 @@ describe('the configuration', () => {
       { spec: '9000', owner: 'user', state: 'held' },
     ]);
     expect(mapped(again)).toEqual(['tcp 8443 -> :8443', 'tcp 9000 -> :9000']);
+  });
+
+  test('that cannot be read does not stop the agent from giving back what nobody wants', async () => {
+    const scene = await keeperFor({}, { config: [requestOf('8443'), requestOf('8444')] });
+    await scene.pass(3000);
+    const forgotten = (state: LedgerState) => ({ ...state, intents: state.intents.slice(1) });
+    const again = await scene.rerun(forgotten, 'broken');
+    await again.pass(30_000);
+    expect(mapped(again)).toEqual(['tcp 8444 -> :8444']);
   });
 
   test('that can be read again is what counts, and not what is remembered of it', async () => {
