@@ -72,6 +72,11 @@ export function kindOf(address: IpAddress): AddressKind {
   }
 }
 
+/** Reports whether what is sent there never leaves this host: 127.0.0.0/8 and ::1 (RFC 1122, RFC 4291). */
+export function isLoopback(address: IpAddress): boolean {
+  return address.startsWith('127.') || address === '::1';
+}
+
 /** Reports whether both lie in one network of `prefixLength` bits. */
 export function sameNetwork(a: IpAddress, b: IpAddress, prefixLength: number): boolean {
   if (family(a) !== family(b)) return false;

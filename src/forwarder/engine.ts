@@ -1,0 +1,96 @@
+/**
+ * What carries a table of rules out. Two engines keep this contract, and one suite (test/contract/) holds them to it:
+ * the relay, portable and unprivileged, and the kernel's.
+ */
+
+import type { NatwardError } from '../errors.ts';
+import type { Endpoint } from '../net/endpoint.ts';
+import type { TransportProtocol } from '../net/protocol.ts';
+import type { Rule } from './rule.ts';
+import type { Table } from './table.ts';
+
+export type EngineName = 'relay' | 'nftables';
+
+export interface Activity {
+  /** From whoever began the conversation, and back. Packets of TCP are the engine's reads. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly packetsIn: number;
+  readonly packetsOut: number;
+  /** Open now. */
+  readonly open: number;
+  /** Ever begun, and ever refused. */
+  readonly conversations: number;
+  readonly refused: number;
+  /** Of the last conversation or packet, in Unix milliseconds; null: none yet. */
+  readonly lastAtMs: number | null;
+  readonly lastRefusal: string | null;
+}
+
+export interface Conversation {
+  /** Counts up by one in the engine's life. */
+  readonly id: number;
+  readonly ruleId: string;
+  readonly protocol: TransportProtocol;
+  readonly client: Endpoint;
+  /** Where the client sent to. */
+  readonly local: Endpoint;
+  /** Null until it is reached. */
+  readonly target: Endpoint | null;
+  readonly beganAtMs: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
+export type EngineEvent =
+  | { readonly type: 'opened'; readonly conversation: Conversation }
+  | { readonly type: 'closed'; readonly conversation: Conversation; readonly reason: string }
+  | {
+      readonly type: 'refused';
+      readonly ruleId: string | null;
+      readonly client: Endpoint;
+      readonly reason: string;
+    };
+
+/** Why an engine cannot carry a rule, and what would help. */
+export interface Shortcoming {
+  /** The clause that is too much for it, as text.ts names it. */
+  readonly field: string;
+  readonly reason: string;
+  readonly advice: string;
+}
+
+/** What becomes of the conversations of rules that are removed or changed. */
+export interface ApplyOptions {
+  /** `drain`: they go on under the rule that they began with. */
+  readonly conversations: 'drain' | 'cut';
+}
+
+export interface ApplyReport {
+  /** Conversations whose rule goes or changes: they go on, or have been cut. */
+  readonly affected: number;
+  /** Rules that wait for something, such as an interface that does not exist yet: full sentences. */
+  readonly waiting: readonly { readonly ruleId: string; readonly reason: string }[];
+}
+
+export interface ForwardEngine extends AsyncDisposable {
+  readonly name: EngineName;
+  /** Pure: what of the rule is too much for this engine, on this machine, now. */
+  shortcoming(rule: Rule): Shortcoming | undefined;
+  /**
+   * Takes the whole table or none of it: throws what stands in the way (CONFLICT for a port in use, NOT_AUTHORIZED for
+   * one that needs privileges, UNSUPPORTED for what the engine cannot do) and goes on with the table before.
+   */
+  apply(table: Table, options: ApplyOptions): Promise<ApplyReport>;
+  /** Of each rule of the table. */
+  activity(): ReadonlyMap<string, Activity>;
+  conversations(): readonly Conversation[];
+  /** Those whose rule would go or change with this table. */
+  affected(table: Table): readonly Conversation[];
+  /** Hears events until the returned function is called. Nothing is made ready while nobody listens. */
+  listen(listener: (event: EngineEvent) => void): () => void;
+  /** Says what goes wrong beside single conversations, until it is called with undefined for the same key. */
+  onTrouble(listener: (key: string, error: NatwardError | undefined) => void): void;
+  /** Stops taking new conversations and lets those that run go on, for so long at most. */
+  drain(limitMs: number): Promise<void>;
+}

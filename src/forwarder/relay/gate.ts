@@ -1,0 +1,162 @@
+/** Who may pass: the first rule that matches, its access lists, its limits. One gate serves all places of an engine. */
+
+import { isNatwardError } from '../../errors.ts';
+import type { IpAddress } from '../../net/address.ts';
+import type { TransportProtocol } from '../../net/protocol.ts';
+import type { Clock } from '../../system/clock.ts';
+import { type AccessMatcher, compileAccess, formatAccessList, needsNames } from '../access.ts';
+import { type FirstPacket, mismatch, type Surroundings } from '../decide.ts';
+import { decideHostsAccess, type HostsRule } from '../hosts-access.ts';
+import type { Rule } from '../rule.ts';
+import type { RuleState } from './rule-state.ts';
+import type { TargetNames } from './target-names.ts';
+import type { Admission, Arrival } from './tcp.ts';
+
+/** The texts of /etc/hosts.allow and /etc/hosts.deny; empty where they are absent. */
+export interface HostsTexts {
+  readonly allow: string;
+  readonly deny: string;
+}
+
+export interface GateOptions {
+  readonly clock: Clock;
+  readonly names: TargetNames;
+  readonly readHosts: () => HostsTexts;
+  /** Where a rule says nothing. */
+  readonly openPerClient: number;
+}
+
+/** The files are read again so often at most. */
+const HOSTS_MS = 2000;
+
+/** A rule's own lists, compiled. */
+interface Lists {
+  readonly allow: AccessMatcher | undefined;
+  readonly deny: AccessMatcher | undefined;
+  readonly needsNames: boolean;
+}
+interface CompiledHosts extends HostsRule {
+  readonly matches: AccessMatcher;
+}
+
+interface Hosts {
+  readonly texts: HostsTexts;
+  readonly byDaemon: Map<string, readonly CompiledHosts[]>;
+}
+
+const LISTS = new WeakMap<Rule, Lists>();
+
+function listsOf(rule: Rule): Lists {
+  let lists = LISTS.get(rule);
+  if (lists === undefined) {
+    const { allow, deny, hosts } = rule.access;
+    const all = [rule.from.clients, allow, deny].filter((list) => list !== undefined);
+    lists = {
+      allow: allow === undefined ? undefined : compileAccess(allow),
+      deny: deny === undefined ? undefined : compileAccess(deny),
+      needsNames: hosts !== undefined || all.some(needsNames),
+    };
+    LISTS.set(rule, lists);
+  }
+  return lists;
+}
+
+export class Gate implements Surroundings {
+  ownAddresses: readonly IpAddress[] = [];
+  readonly #options: GateOptions;
+  #hosts: Hosts | undefined;
+  #hostsUntilMs = 0;
+
+  constructor(options: GateOptions) {
+    this.#options = options;
+  }
+
+  get weekday(): number {
+    return new Date(this.#options.clock.now()).getDay();
+  }
+
+  get minuteOfDay(): number {
+    const now = new Date(this.#options.clock.now());
+    return now.getHours() * 60 + now.getMinutes();
+  }
+
+  /** The relay listens on addresses: no selector of its rules has a name. */
+  addressesOf(): readonly IpAddress[] {
+    return [];
+  }
+
+  admit(
+    protocol: TransportProtocol,
+    arrival: Arrival,
+    states: readonly RuleState[],
+  ): Promise<Admission> | Admission {
+    if (!states.some(({ rule }) => listsOf(rule).needsNames))
+      return this.#decide(protocol, arrival, states, []);
+    return this.#options.names
+      .namesOf(arrival.client.address)
+      .then((names) => this.#decide(protocol, arrival, states, names));
+  }
+
+  #decide(
+    protocol: TransportProtocol,
+    { client, local }: Arrival,
+    states: readonly RuleState[],
+    names: readonly string[],
+  ): Admission {
+    const packet: FirstPacket = { direction: 'in', protocol, source: client, destination: local, names };
+    // Listening on its addresses is how the relay keeps to a rule's interface.
+    const state = states.find(({ rule }) => mismatch(rule, withAdapter(packet, rule), this) === undefined);
+    if (state === undefined) return { state, reason: 'no rule is for it' };
+    const { rule } = state;
+    if (rule.verdict === 'refuse' || rule.verdict === 'drop') return { state, reason: 'its rule refuses' };
+    const reason =
+      this.#denial(rule, client.address, names) ??
+      state.admit(client.address, this.#options.clock.now(), this.#options.openPerClient);
+    return reason === undefined ? { state, reason } : { state, reason };
+  }
+
+  #denial(rule: Rule, address: IpAddress, names: readonly string[]): string | undefined {
+    const { allow, deny } = listsOf(rule);
+    const client = { address, names };
+    if (deny?.(client))
+      return `it is one of those denied: ${formatAccessList(rule.access.deny as NonNullable<typeof rule.access.deny>)}`;
+    if (allow !== undefined && !allow(client)) {
+      return `it is none of those allowed: ${formatAccessList(rule.access.allow as NonNullable<typeof rule.access.allow>)}`;
+    }
+    if (rule.access.hosts === undefined) return undefined;
+    try {
+      const found = this.#hostsOf(rule.access.hosts).find(({ matches }) => matches(client));
+      return found?.verdict === 'deny'
+        ? `/etc/${found.origin?.file}:${found.origin?.line} denies it`
+        : undefined;
+    } catch (error) {
+      if (!isNatwardError(error)) throw error;
+      return error.message;
+    }
+  }
+
+  /** Throws USAGE where the files cannot be understood: then nobody is let in. */
+  #hostsOf(daemon: string): readonly CompiledHosts[] {
+    const nowMs = this.#options.clock.steady();
+    if (this.#hosts === undefined || nowMs >= this.#hostsUntilMs) {
+      const texts = this.#options.readHosts();
+      const isNew = this.#hosts?.texts.allow !== texts.allow || this.#hosts.texts.deny !== texts.deny;
+      if (isNew) this.#hosts = { texts, byDaemon: new Map() };
+      this.#hostsUntilMs = nowMs + HOSTS_MS;
+    }
+    const { texts, byDaemon } = this.#hosts as Hosts;
+    let rules = byDaemon.get(daemon);
+    if (rules === undefined) {
+      rules = decideHostsAccess(texts.allow, texts.deny, daemon).map((rule) => ({
+        ...rule,
+        matches: compileAccess(rule.clients),
+      }));
+      byDaemon.set(daemon, rules);
+    }
+    return rules;
+  }
+}
+
+function withAdapter(packet: FirstPacket, { adapters }: Rule): FirstPacket {
+  return adapters.length === 0 ? packet : { ...packet, adapter: adapters[0] };
+}

@@ -1,0 +1,391 @@
+/**
+ * Streams on Node's own TCP handles. node:net puts a stream, its events and its queues around each handle, which costs
+ * a relay more than the kernel's part of a conversation does (docs/decisions/0012). Node does not promise that these
+ * handles stay as they are: `nodeHandles` answers undefined where anything is not as expected, and sockets.ts serves.
+ *
+ * A handle reads into one buffer, again and again, and what it has read is written from there: so nothing is read
+ * while a write of it is pending. The buffer grows with what comes, and all of them together have a limit.
+ */
+
+import { family, parseAddress } from '../../net/address.ts';
+import type { Endpoint } from '../../net/endpoint.ts';
+import { getSystemErrorName } from 'node:util';
+import {
+  type Dial,
+  ignore,
+  ListenError,
+  NOBODY,
+  type Stream,
+  type StreamListener,
+  type StreamOwner,
+  type Streams,
+} from './stream.ts';
+
+interface Named {
+  address?: string;
+  port?: number;
+}
+
+interface TcpHandle {
+  owner?: HandleStream;
+  onread?: (this: TcpHandle) => Uint8Array | undefined;
+  onconnection?: (status: number, client: TcpHandle | undefined) => void;
+  bind(address: string, port: number): number;
+  bind6(address: string, port: number, flags: number): number;
+  listen(backlog: number): number;
+  connect(request: object, address: string, port: number): number;
+  connect6(request: object, address: string, port: number): number;
+  useUserBuffer(buffer: Uint8Array): void;
+  readStart(): number;
+  readStop(): number;
+  writeBuffer(request: object, chunk: Uint8Array): number;
+  shutdown(request: object): number;
+  setNoDelay(on: boolean): number;
+  reset(closed?: () => void): number;
+  close(closed?: () => void): void;
+  getpeername(name: Named): number;
+  getsockname(name: Named): number;
+}
+
+interface TcpBinding {
+  readonly TCP: new (type: number) => TcpHandle;
+  readonly TCPConnectWrap: new () => { oncomplete?: (status: number) => void };
+  readonly constants: { readonly SOCKET: number; readonly SERVER: number };
+}
+
+interface StreamBinding {
+  readonly WriteWrap: new () => WriteRequest;
+  readonly ShutdownWrap: new () => { oncomplete?: (status: number) => void };
+  /** Where the last read and write tell how they went. */
+  readonly streamBaseState: Int32Array;
+  readonly kReadBytesOrError: number;
+  readonly kLastWriteWasAsync: number;
+}
+
+interface WriteRequest {
+  handle?: TcpHandle;
+  stream?: HandleStream;
+  /** Keeps what is being written. */
+  chunk?: Uint8Array | undefined;
+  oncomplete?: (this: WriteRequest, status: number) => void;
+}
+
+const BACKLOG = 1024;
+/** What an idle connection holds, and what a busy one is worth: a larger buffer gains little more. */
+const SIZES = [4096, 65_536, 262_144] as const;
+/** Of all buffers that have grown. */
+const GROWN_LIMIT_BYTES = 128 * 2 ** 20;
+/** So many reads in a row would have fitted the smallest buffer. */
+const SMALL_READS = 64;
+/** Small buffers kept for the next connections. */
+const MAX_SPARE = 512;
+const EOF = 'EOF';
+/** UV_TCP_IPV6ONLY */
+const IPV6_ONLY = 1;
+
+/** Node's handles, or undefined where this Node does not have them as expected. */
+export function nodeHandles(): Streams | undefined {
+  const { binding } = process as unknown as { binding?: (name: string) => unknown };
+  try {
+    const tcp = binding?.call(process, 'tcp_wrap') as Partial<TcpBinding> | undefined;
+    const stream = binding?.call(process, 'stream_wrap') as Partial<StreamBinding> | undefined;
+    if (!isTcpBinding(tcp) || !isStreamBinding(stream)) return undefined;
+    return new HandleStreams(tcp, stream);
+  } catch {
+    // The permission model and other runtimes have no bindings.
+    return undefined;
+  }
+}
+
+function isTcpBinding(binding: Partial<TcpBinding> | undefined): binding is TcpBinding {
+  const methods = [
+    'bind',
+    'bind6',
+    'listen',
+    'connect',
+    'connect6',
+    'useUserBuffer',
+    'readStart',
+    'readStop',
+  ];
+  methods.push('writeBuffer', 'shutdown', 'setNoDelay', 'reset', 'close', 'getpeername', 'getsockname');
+  const prototype = binding?.TCP?.prototype as Record<string, unknown> | undefined;
+  return (
+    typeof binding?.TCPConnectWrap === 'function' &&
+    typeof binding.constants?.SERVER === 'number' &&
+    methods.every((name) => typeof prototype?.[name] === 'function')
+  );
+}
+
+function isStreamBinding(binding: Partial<StreamBinding> | undefined): binding is StreamBinding {
+  return (
+    typeof binding?.WriteWrap === 'function' &&
+    typeof binding.ShutdownWrap === 'function' &&
+    binding.streamBaseState instanceof Int32Array &&
+    typeof binding.kReadBytesOrError === 'number' &&
+    typeof binding.kLastWriteWasAsync === 'number'
+  );
+}
+
+class HandleStreams implements Streams {
+  readonly #tcp: TcpBinding;
+  readonly #stream: StreamBinding;
+  readonly #buffers = new Buffers();
+
+  constructor(tcp: TcpBinding, stream: StreamBinding) {
+    this.#tcp = tcp;
+    this.#stream = stream;
+  }
+
+  listen(
+    at: { readonly address: string; readonly port: number },
+    accepted: (stream: Stream) => void,
+    failed: (code: string) => void,
+  ): StreamListener {
+    const handle = new this.#tcp.TCP(this.#tcp.constants.SERVER);
+    handle.onconnection = (status, client) => {
+      if (status !== 0 || client === undefined) failed(nameOf(status));
+      else accepted(new HandleStream(client, this.#stream, this.#buffers));
+    };
+    const isWild = at.address === '::';
+    const status = bind(handle, at.address, at.port, isWild ? 0 : IPV6_ONLY) || handle.listen(BACKLOG);
+    if (status !== 0) {
+      handle.close();
+      throw new ListenError(nameOf(status));
+    }
+    const endpoint = endpointOf((name) => handle.getsockname(name)) ?? at;
+    return { endpoint, close: () => handle.close() };
+  }
+
+  connect({ to, from, done }: Dial): () => void {
+    const handle = new this.#tcp.TCP(this.#tcp.constants.SOCKET);
+    let isOver = false;
+    const fail = (status: number) => {
+      isOver = true;
+      handle.close();
+      done(undefined, nameOf(status));
+    };
+    const request = new this.#tcp.TCPConnectWrap();
+    request.oncomplete = (status) => {
+      if (isOver) return;
+      if (status !== 0) return fail(status);
+      isOver = true;
+      done(new HandleStream(handle, this.#stream, this.#buffers), undefined);
+    };
+    const is6 = family(to.address) === 6;
+    let status = 0;
+    if (from !== undefined)
+      status = bind(handle, from.address ?? (is6 ? '::' : '0.0.0.0'), from.port ?? 0, 0);
+    if (status === 0) {
+      status = is6
+        ? handle.connect6(request, to.address, to.port)
+        : handle.connect(request, to.address, to.port);
+    }
+    if (status !== 0) queueMicrotask(() => isOver || fail(status));
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      handle.close();
+    };
+  }
+}
+
+class HandleStream implements Stream {
+  owner: StreamOwner = NOBODY;
+  readonly handle: TcpHandle;
+  readonly binding: StreamBinding;
+  readonly buffers: Buffers;
+  buffer: Uint8Array | undefined;
+  smallReads = 0;
+  isClosed = false;
+  isPending = false;
+  isEnding = false;
+
+  constructor(handle: TcpHandle, binding: StreamBinding, buffers: Buffers) {
+    this.handle = handle;
+    this.binding = binding;
+    this.buffers = buffers;
+    handle.owner = this;
+    handle.onread = onRead;
+    handle.setNoDelay(true);
+  }
+
+  get remote(): Endpoint | undefined {
+    return endpointOf((name) => this.handle.getpeername(name));
+  }
+
+  get local(): Endpoint | undefined {
+    return endpointOf((name) => this.handle.getsockname(name));
+  }
+
+  start(): void {
+    if (this.isClosed) return;
+    if (this.buffer === undefined) {
+      this.buffer = this.buffers.take(0) as Uint8Array;
+      this.handle.useUserBuffer(this.buffer);
+    }
+    this.handle.readStart();
+  }
+
+  stop(): void {
+    if (!this.isClosed) this.handle.readStop();
+  }
+
+  write(chunk: Uint8Array): 'sent' | 'pending' {
+    if (this.isClosed) return 'sent';
+    const request = new this.binding.WriteWrap();
+    request.handle = this.handle;
+    request.stream = this;
+    request.oncomplete = afterWrite;
+    const status = this.handle.writeBuffer(request, chunk);
+    if (status !== 0) {
+      // Told when its owner has left this call.
+      queueMicrotask(() => this.fail(status));
+      return 'sent';
+    }
+    if (this.binding.streamBaseState[this.binding.kLastWriteWasAsync] === 0) return 'sent';
+    request.chunk = chunk;
+    this.isPending = true;
+    return 'pending';
+  }
+
+  end(): void {
+    if (this.isClosed) return;
+    if (this.isPending) this.isEnding = true;
+    else this.#shutdown();
+  }
+
+  #shutdown(): void {
+    const request = new this.binding.ShutdownWrap();
+    // One that the other end has closed needs no FIN any more: reading tells.
+    request.oncomplete = ignore;
+    this.handle.shutdown(request);
+  }
+
+  reset(): void {
+    if (this.isClosed) return;
+    this.#over();
+    // A reset while FIN is on its way is refused, and closing is what is left.
+    if (this.handle.reset() !== 0) this.handle.close();
+  }
+
+  close(): void {
+    if (this.isClosed) return;
+    this.#over();
+    this.handle.close();
+  }
+
+  rest(): void {
+    // Windows may have a read under way into the buffer that is there.
+    if (this.isClosed || this.isPending || this.buffer === undefined || process.platform === 'win32') return;
+    if (this.buffer.length === SIZES[0]) return;
+    this.swap(0);
+    this.handle.useUserBuffer(this.buffer);
+  }
+
+  /** Takes another buffer, of this class of size. Answers it, or undefined where there is no room. */
+  swap(size: number): Uint8Array | undefined {
+    const next = this.buffers.take(size);
+    if (next === undefined) return undefined;
+    this.buffers.giveBack(this.buffer as Uint8Array);
+    this.smallReads = 0;
+    this.buffer = next;
+    return next;
+  }
+
+  #over(): void {
+    this.isClosed = true;
+    if (this.buffer !== undefined) this.buffers.giveBack(this.buffer);
+  }
+
+  /** Closes it and tells its owner. */
+  fail(status: number): void {
+    if (this.isClosed) return;
+    this.close();
+    this.owner.failed(this, nameOf(status));
+  }
+
+  /** What was pending has gone. */
+  sent(): void {
+    this.isPending = false;
+    if (this.isClosed) return;
+    if (this.isEnding) this.#shutdown();
+    this.owner.drained(this);
+  }
+}
+
+/** Called by the handle with each read. What it returns is the buffer from then on. */
+function onRead(this: TcpHandle): Uint8Array | undefined {
+  const stream = this.owner as HandleStream;
+  if (stream.isClosed) return undefined;
+  const { binding } = stream;
+  const count = binding.streamBaseState[binding.kReadBytesOrError] as number;
+  if (count > 0) {
+    const buffer = stream.buffer as Uint8Array;
+    const isFull = count === buffer.length;
+    stream.owner.received(stream, isFull ? buffer : buffer.subarray(0, count));
+    return stream.isClosed ? undefined : fitted(stream, buffer, count);
+  }
+  if (count === 0) return undefined;
+  if (nameOf(count) === EOF) stream.owner.ended(stream);
+  else stream.fail(count);
+  return undefined;
+}
+
+/** Another buffer where this one is too small or too large for what comes; the old one stays with what is pending. */
+function fitted(stream: HandleStream, buffer: Uint8Array, count: number): Uint8Array | undefined {
+  if (count === buffer.length) {
+    const size = SIZES.findIndex((one) => one > count);
+    return size < 0 ? undefined : stream.swap(size);
+  }
+  if (count > SIZES[0] || buffer.length === SIZES[0]) {
+    stream.smallReads = 0;
+    return undefined;
+  }
+  stream.smallReads++;
+  return stream.smallReads < SMALL_READS ? undefined : stream.swap(0);
+}
+
+function afterWrite(this: WriteRequest, status: number): void {
+  const stream = this.stream as HandleStream;
+  this.chunk = undefined;
+  if (status !== 0) stream.fail(status);
+  else stream.sent();
+}
+
+/** Hands out buffers, the large ones within limits. */
+class Buffers {
+  #grownBytes = 0;
+  readonly #small: Uint8Array[] = [];
+
+  /** `size` is a place in SIZES. Undefined where all that have grown take too much together; never for 0. */
+  take(size: number): Uint8Array | undefined {
+    if (size === 0) return this.#small.pop() ?? Buffer.allocUnsafeSlow(SIZES[0]);
+    const length = SIZES[size] as number;
+    if (this.#grownBytes + length > GROWN_LIMIT_BYTES) return undefined;
+    this.#grownBytes += length;
+    return Buffer.allocUnsafeSlow(length);
+  }
+
+  giveBack(buffer: Uint8Array): void {
+    if (buffer.length > SIZES[0]) this.#grownBytes -= buffer.length;
+    // Windows may still be writing from the buffer of a connection that is closed.
+    else if (this.#small.length < MAX_SPARE && process.platform !== 'win32') this.#small.push(buffer);
+  }
+}
+
+function bind(handle: TcpHandle, address: string, port: number, flags: number): number {
+  return family(address) === 6 ? handle.bind6(address, port, flags) : handle.bind(address, port);
+}
+
+function endpointOf(ask: (name: Named) => number): Endpoint | undefined {
+  const name: Named = {};
+  if (ask(name) !== 0 || name.address === undefined || name.port === undefined) return undefined;
+  // The kernel writes IPv4 as it is parsed; this is asked for each conversation.
+  const address = name.address.includes(':') ? parseAddress(name.address) : name.address;
+  return address === undefined ? undefined : { address, port: name.port };
+}
+
+function nameOf(status: number): string {
+  return status === 0 ? 'UNKNOWN' : getSystemErrorName(status);
+}
