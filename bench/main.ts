@@ -10,6 +10,7 @@ const BENCHMARKS: Readonly<Record<string, { readonly about: string; load(): Prom
     about: 'how long ports stay closed after their gateway has forgotten them',
     load: () => import('./recovery.ts'),
   },
+  relay: { about: 'relaying TCP and UDP, beside other relays', load: () => import('./relay.ts') },
 };
 
 interface Benchmark {

@@ -6,6 +6,7 @@ import { toJsonSchema } from '@valibot/to-json-schema';
 import type { GenericSchema } from 'valibot';
 import { hookSchema } from '../src/agent/hooks/parse.ts';
 import { HTTP_STATUS } from '../src/control/failure.ts';
+import * as rules from '../src/control/rule-schema.ts';
 import * as schema from '../src/control/schema.ts';
 import type { ErrorCode } from '../src/errors.ts';
 
@@ -21,11 +22,26 @@ const DOCUMENTS: readonly GenericSchema[] = [
   schema.dropBodySchema,
   schema.selectorSchema,
   schema.dropAnswerSchema,
+  schema.intentsAnswerSchema,
+  schema.intentSchema,
   schema.statusSchema,
   schema.agentSchema,
   schema.gatewaySchema,
   schema.leaseSchema,
   schema.eventSchema,
+  rules.rulesAnswerSchema,
+  rules.ruleStatusSchema,
+  rules.activitySchema,
+  rules.editBodySchema,
+  rules.ruleEditSchema,
+  rules.ruleDocumentSchema,
+  rules.editReportSchema,
+  rules.firstPacketSchema,
+  rules.explainReportSchema,
+  rules.conversationsAnswerSchema,
+  rules.conversationSchema,
+  rules.engineEventSchema,
+  rules.endpointSchema,
   schema.failureSchema,
 ];
 
@@ -162,7 +178,17 @@ function failureTable(): string[] {
 }
 
 export function apiDocs(): string {
-  const { status, leases, drop, events } = schema.PATHS;
+  const {
+    status,
+    leases,
+    drop,
+    intents,
+    events,
+    rules: ruleTable,
+    explain,
+    conversations,
+    conversationEvents,
+  } = schema.PATHS;
   return `${[
     `# The control API
 
@@ -196,7 +222,13 @@ curl --silent --show-error --unix-socket "$SOCKET" http://localhost${status}
 | \`GET ${status}\` | | [Status](#status): what is kept, and how it stands |
 | \`POST ${leases}\` | [KeepBody](#keepbody): keep these | [KeepAnswer](#keepanswer), when each has its first answer or its time is over. Who hangs up earlier stops waiting |
 | \`POST ${drop}\` | [DropBody](#dropbody): keep these no longer | [DropAnswer](#dropanswer), when they are taken back |
+| \`GET ${intents}\` | | [IntentsAnswer](#intentsanswer): the requests that are kept, as they were asked |
 | \`GET ${events}\` | | what happens, as [Server-Sent Events](#events) |
+| \`GET ${ruleTable}\` | | [RulesAnswer](#rulesanswer): the rules and their activity |
+| \`POST ${ruleTable}\` | [EditBody](#editbody): change them, all of it or nothing | [EditReport](#editreport) |
+| \`POST ${explain}\` | [FirstPacket](#firstpacket): which rule decides for it? | [Explanation](#explanation) |
+| \`GET ${conversations}\` | | [ConversationsAnswer](#conversationsanswer): those that run |
+| \`GET ${conversationEvents}\` | \`?rule=ID\` for one rule’s | what happens to conversations, as Server-Sent Events of [ConversationEvent](#conversationevent) |
 
 Keep TCP 8443 of this host open as 443 outside:
 

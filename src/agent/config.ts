@@ -6,6 +6,9 @@
 import { readFileSync, statSync } from 'node:fs';
 import * as v from 'valibot';
 import { isNatwardError, NatwardError } from '../errors.ts';
+import type { RuleSpec } from '../forwarder/rule.ts';
+import { MAX_RULES, parseRuleId, type WantedRule } from '../forwarder/table.ts';
+import { checkDescription, parseRule } from '../forwarder/text.ts';
 import { MAX_LIFETIME_SECONDS } from '../mapping/mapping.ts';
 import { type IpAddress, parseAddress } from '../net/address.ts';
 import { parseDuration } from '../net/duration.ts';
@@ -30,9 +33,11 @@ export interface Config {
   readonly keeps: readonly ConfiguredKeep[];
   /** For all leases. */
   readonly hooks: readonly Hook[];
+  /** From the top. */
+  readonly rules: readonly WantedRule[];
 }
 
-export const NO_CONFIG: Config = { onExit: 'release', checkMs: undefined, keeps: [], hooks: [] };
+export const NO_CONFIG: Config = { onExit: 'release', checkMs: undefined, keeps: [], hooks: [], rules: [] };
 
 const MAX_BYTES = 2 ** 20;
 const MAX_KEEPS = 10_000;
@@ -101,20 +106,38 @@ const keepSchema: v.GenericSchema<unknown, ConfiguredKeep> = v.pipe(
   })),
 );
 
+const ruleEntries = {
+  rule: read<RuleSpec>(parseRule),
+  id: v.optional(read(parseRuleId)),
+  enabled: v.optional(v.boolean('write true or false'), true),
+  description: v.optional(read(checkDescription)),
+};
+
+const ruleSchema: v.GenericSchema<unknown, WantedRule> = v.pipe(
+  v.strictObject(ruleEntries),
+  v.transform(({ rule, id, enabled, description = rule.description }) => ({
+    id,
+    enabled,
+    spec: { ...rule, description },
+  })),
+);
+
 const configEntries = {
   onExit: v.optional(v.picklist(['release', 'keep'], 'write "release" or "keep"'), 'release'),
   checkInterval: v.optional(duration(CHECK_SECONDS.min, CHECK_SECONDS.max)),
   keep: v.optional(v.pipe(v.array(keepSchema), v.maxLength(MAX_KEEPS, `at most ${MAX_KEEPS} of them`)), []),
   hook: v.optional(v.pipe(v.array(hookDocumentSchema), v.maxLength(MAX_HOOKS)), []),
+  rule: v.optional(v.pipe(v.array(ruleSchema), v.maxLength(MAX_RULES, `at most ${MAX_RULES} of them`)), []),
 };
 
 const configSchema: v.GenericSchema<unknown, Config> = v.pipe(
   v.strictObject(configEntries),
-  v.transform(({ onExit, checkInterval, keep, hook }) => ({
+  v.transform(({ onExit, checkInterval, keep, hook, rule }) => ({
     onExit,
     checkMs: checkInterval === undefined ? undefined : checkInterval * 1000,
     keeps: keep,
     hooks: hook,
+    rules: rule,
   })),
 );
 
@@ -122,6 +145,7 @@ const configSchema: v.GenericSchema<unknown, Config> = v.pipe(
 const KEYS: Readonly<Record<string, readonly string[]>> = {
   '': Object.keys(configEntries),
   keep: Object.keys(keepEntries),
+  rule: Object.keys(ruleEntries),
   hook: ['on', 'timeoutSeconds', 'run', 'shell', 'webhook', 'sync', 'dyndns'],
   dyndns: ['url', 'hostname'],
 };

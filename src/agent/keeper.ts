@@ -12,6 +12,7 @@ import { fired, OVER } from '../system/clock.ts';
 import type { NetworkState } from '../system/routes.ts';
 import type { System } from '../system/system.ts';
 import { Agenda } from './agenda.ts';
+import type { Carrier } from './carrier.ts';
 import { type AgentEvent, EventLog } from './events.ts';
 import { CHECK_MS, type Line, type WatchChoice } from './gateway-watch.ts';
 import type { Hook } from './hooks/hook.ts';
@@ -43,6 +44,8 @@ export interface KeeperOptions {
   readonly ports?: GatewayPorts | undefined;
   /** How often a gateway that announces nothing is asked whether all is as it was; 10,000 where nothing is said. */
   readonly checkMs?: number | undefined;
+  /** Takes on to other hosts and ports what a gateway maps to this host alone; left out: nobody does. */
+  readonly carrier?: Carrier | undefined;
 }
 
 /** A clock that goes on by this much while no timer does has slept, or was set. */
@@ -62,6 +65,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   readonly #store: Store;
   readonly #ports: GatewayPorts | undefined;
   readonly #checkMs: number;
+  readonly #carrier: Carrier | undefined;
   readonly #nonces: Nonces;
   readonly #intents = new Map<string, Intent>();
   readonly #leases = new Map<string, LeaseRecord>();
@@ -95,7 +99,8 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   readonly #watchers = new Set<() => void>();
 
   /** Takes up what the memory says. Throws what `memory.load` does. */
-  constructor(system: System, { memory, store, ports, checkMs = CHECK_MS }: KeeperOptions) {
+  constructor(system: System, { memory, store, ports, checkMs = CHECK_MS, carrier }: KeeperOptions) {
+    this.#carrier = carrier;
     this.#system = system;
     this.#memory = memory;
     this.#store = store;
@@ -255,6 +260,10 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     return [...intents].flatMap(({ hooks }) => hooks);
   }
 
+  async wanted(): Promise<readonly Intent[]> {
+    return this.intents;
+  }
+
   get intents(): readonly Intent[] {
     return [...this.#intents.values()];
   }
@@ -318,6 +327,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     this.#leases.delete(key);
     this.#agenda.delete(lease);
     lease.dropped = true;
+    if (lease.carriedTo !== undefined) this.#carrier?.release(key);
     this.#siteOf.get(lease)?.remove(lease);
     return lease;
   }
@@ -437,6 +447,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
           log: this.log,
           nonces: this.#nonces,
           checkMs: this.#checkMs,
+          carrier: this.#carrier,
           due: (due, atMs) => this.#due(due, atMs),
           granting: () => this.#lookAtClock(),
           changed: (_lease, when) => this.#changed(when),

@@ -1,7 +1,7 @@
 /** What may be asked of whoever keeps leases: the agent over its socket, or a keeper in this process. */
 
 import type { AgentEvent } from './events.ts';
-import type { GatewayStatus, KeepRequest, LeaseStatus, Owner } from './lease.ts';
+import type { GatewayStatus, Intent, KeepRequest, LeaseStatus, Owner } from './lease.ts';
 
 export interface KeepOptions {
   readonly owner: Owner;
@@ -52,6 +52,8 @@ export interface LeaseKeeping {
   /** Stops keeping, and takes the mappings back. */
   drop(selectors: readonly DropSelector[], options: DropOptions): Promise<DropReport>;
   status(): Promise<KeeperStatus>;
+  /** What is to be kept, whoever asked for it. */
+  wanted(): Promise<readonly Intent[]>;
   /**
    * What happens from this call on, until `signal` fires. With `since`, first what is still remembered after
    * the event with that id; all that is remembered where no event of this agent's life has that id yet.

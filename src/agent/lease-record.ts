@@ -2,6 +2,7 @@
 
 import type { NatwardError } from '../errors.ts';
 import type { Family } from '../net/address.ts';
+import type { Endpoint } from '../net/endpoint.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import type { Line } from './gateway-watch.ts';
 import type { Intent, LeaseState, LeaseStatus } from './lease.ts';
@@ -44,6 +45,8 @@ export class LeaseRecord {
   retryAtMs = 0;
   error: NatwardError | undefined;
   notes: readonly string[] = [];
+  /** Where a rule takes it on to, from `port` of this host; undefined where the gateway maps to there itself. */
+  carriedTo: Endpoint | undefined;
   /** Nobody wants it any more. */
   dropped = false;
 
@@ -56,6 +59,18 @@ export class LeaseRecord {
     const follows = first !== undefined && followsExternal(intent);
     const { internalPort = 0, requestedExternalPort = 0 } = first?.mapping ?? {};
     this.port = follows ? { ...port, internalPort, externalPort: requestedExternalPort } : port;
+    if (first !== undefined && !follows && wasCarried(port, first.mapping)) this.carry(internalPort);
+  }
+
+  /** It arrives on this port of this host from now on, and a rule takes it to where it was to go. */
+  carry(internalPort: number): void {
+    this.carriedTo ??= this.carryTarget;
+    this.port = { ...this.port, host: undefined, internalPort };
+  }
+
+  /** Where it is to go, whoever takes it there. */
+  get carryTarget(): Endpoint {
+    return this.carriedTo ?? { address: this.port.host ?? '127.0.0.1', port: this.port.internalPort };
   }
 
   /** Nobody asked for this family by name: where it cannot be had, nobody misses it. */
@@ -104,6 +119,7 @@ export class LeaseRecord {
       externalPort: mapping?.externalPort ?? null,
       internalClient: mapping?.internalClient ?? null,
       internalPort: mapping?.arrivesOnPort ?? mapping?.internalPort ?? port.internalPort,
+      target: this.carriedTo ?? null,
       lifetimeSeconds: mapping?.lifetimeSeconds ?? null,
       expiresAt: isoOrNull(mapping?.expiresAtMs),
       renewsAt: mapping === undefined ? null : isoOrNull(this.renewAtMs),
@@ -126,6 +142,11 @@ export class LeaseRecord {
   get wantedPort(): number {
     return Number(/\/(\d+)/.exec(this.key)?.[1]);
   }
+}
+
+/** What is held leads elsewhere than the lease does: to this host, or to another port of it. */
+function wasCarried({ host, internalPort }: Port, mapping: RememberedMapping): boolean {
+  return host === undefined ? mapping.internalPort !== internalPort : mapping.internalClient !== host;
 }
 
 /** A client that is told the external port listens there: the mapping has to lead to that same number. */

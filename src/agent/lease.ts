@@ -5,7 +5,7 @@
 
 import type { ErrorCode } from '../errors.ts';
 import type { Family, IpAddress } from '../net/address.ts';
-import type { RemotePeer } from '../net/endpoint.ts';
+import type { Endpoint, RemotePeer } from '../net/endpoint.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 import type { Hook } from './hooks/hook.ts';
 import type { MapAsk } from './map.ts';
@@ -67,6 +67,8 @@ export interface LeaseStatus {
   readonly internalClient: IpAddress | null;
   /** Where the traffic arrives on `internalClient`: VPN gateways deliver to the external port's number. */
   readonly internalPort: number;
+  /** Where a rule takes it on to from there: the gateway maps to this host alone. Null: nowhere. */
+  readonly target: Endpoint | null;
   /** As granted; 0: no end. Null until granted, as the rest. */
   readonly lifetimeSeconds: number | null;
   readonly expiresAt: string | null;

@@ -9,6 +9,7 @@ import { momentOf, renewalWindow } from '../mapping/schedule.ts';
 import type { IpAddress } from '../net/address.ts';
 import { randomOf } from '../system/random.ts';
 import type { System } from '../system/system.ts';
+import type { Carrier } from './carrier.ts';
 import type { EventLog, PreviousEndpoint } from './events.ts';
 import { GatewayWatch, type Line, type WatchChoice, type WatchListener } from './gateway-watch.ts';
 import { followsExternal, type Holding, type LeaseRecord } from './lease-record.ts';
@@ -33,6 +34,8 @@ export interface SiteContext {
   stray(holdings: readonly Holding[]): void;
   /** A gateway answers, and nothing is asked yet: what is held there can be claimed, or given back. */
   up(site: Site, line: Line): void;
+  /** Takes on what arrives here to where leases want it; left out: nobody does. */
+  readonly carrier?: Carrier | undefined;
   /** The gateway may have started again: where it is known by another address or protocol it is asked as well. */
   doubt(site: Site): void;
   warn(error: NatwardError): void;
@@ -49,6 +52,9 @@ const SILENT_RETRY_MS = 1000;
 const LONGEST_SILENT_RETRY_MS = 60_000;
 /** Nobody answers: the line is looked at, and the lease asked for again when there is one. */
 export const SILENT = ['TIMEOUT', 'UNREACHABLE', 'NO_GATEWAY', 'ABORTED'] as const;
+
+/** SamePortValuesRequired (WANIPConnection:1, section 2.4.16). */
+const SAME_PORTS_ONLY = 'UPnP 724';
 
 type Why = 'new' | 'again' | 'renewal';
 
@@ -167,10 +173,16 @@ export class Site implements AsyncDisposable, WatchListener {
           ...(why === 'renewal' ? { pace: 'background' as const } : {}),
         },
       );
-    const granted = await ask(
-      lease.port,
-      lease.holdings.filter((holding) => isOf(holding, line)),
-    );
+    const own = lease.holdings.filter((holding) => isOf(holding, line));
+    if (lease.carriedTo !== undefined) await this.#carry(lease);
+    let granted: readonly Granted[];
+    try {
+      granted = await ask(lease.port, own);
+    } catch (error) {
+      if (!this.#canCarry(lease, error)) throw error;
+      await this.#carry(lease);
+      granted = await ask(lease.port, own);
+    }
     if (!followsExternal(intent) || lease.family === 6) return granted;
     const other = granted.find((one) => (one.arrivesOnPort ?? one.internalPort) !== one.externalPort);
     if (other === undefined) return granted;
@@ -178,6 +190,27 @@ export class Site implements AsyncDisposable, WatchListener {
     for (const mapping of granted) await mapperOf(line, mapping).unmap(mapping, signal);
     lease.port = { ...lease.port, internalPort: other.externalPort, externalPort: other.externalPort };
     return ask(lease.port, []);
+  }
+
+  /** The gateway will not map to there, and may map to here. */
+  #canCarry({ port, carriedTo }: LeaseRecord, error: unknown): boolean {
+    if (this.#context.carrier === undefined || carriedTo !== undefined) return false;
+    if (!isNatwardError(error) || SILENT.some((code) => code === error.code)) return false;
+    return port.host !== undefined || error.protocolCode === SAME_PORTS_ONLY;
+  }
+
+  async #carry(lease: LeaseRecord): Promise<void> {
+    const { port, intent } = lease;
+    const isFixed = lease.carriedTo === undefined && port.host === undefined;
+    const internalPort = await this.#context.carrier?.carry(lease.key, {
+      protocols: port.protocols,
+      // What maps only to the same number is asked for just that.
+      port: isFixed ? port.externalPort : port.internalPort,
+      isFixed,
+      target: lease.carryTarget,
+      description: intent.spec,
+    });
+    if (internalPort !== undefined) lease.carry(internalPort);
   }
 
   #granted(lease: LeaseRecord, line: Line, granted: readonly Granted[], why: Why): void {

@@ -3,8 +3,10 @@
 import type { AgentEvent, LeaseStatus, StatusAnswer } from '../control/protocol.ts';
 import { NatwardError } from '../errors.ts';
 import { bracketed } from '../net/address.ts';
+import { formatEndpoint } from '../net/endpoint.ts';
 import { MAPPING_PROTOCOL_NAME } from '../net/protocol.ts';
 import { duration, print, printError } from './output.ts';
+import { printRules } from './rule-words.ts';
 
 /** Leases of one intent that stand alike are one line: a range of a thousand ports is. */
 export function printLeases(leases: readonly LeaseStatus[]): void {
@@ -31,7 +33,7 @@ export function printDropped(released: readonly LeaseStatus[]): void {
   }
 }
 
-export function printStatus({ agent, gateways, leases, warnings }: StatusAnswer): void {
+export function printStatus({ agent, gateways, leases, rules, warnings }: StatusAnswer): void {
   print(
     `agent ${agent.version}, pid ${agent.pid}, since ${agent.startedAt}, remembers in ${agent.directory}`,
   );
@@ -47,6 +49,7 @@ export function printStatus({ agent, gateways, leases, warnings }: StatusAnswer)
   }
   printLeases(leases);
   if (leases.length === 0) print('nothing is kept');
+  if (rules.length > 0) printRules(rules);
   for (const warning of warnings) print(`warning: ${warning}`);
 }
 
@@ -144,7 +147,8 @@ const STATE_WORDS: Readonly<Record<Exclude<LeaseStatus['state'], 'held'>, string
 function path(first: LeaseStatus, last: LeaseStatus = first): string {
   const outside = `${bracketed(first.externalAddress ?? '*')}:${ports(first.externalPort, last.externalPort)}`;
   const inside = `${bracketed(first.internalClient ?? '*')}:${ports(first.internalPort, last.internalPort)}`;
-  return `${first.protocol} ${outside} -> ${inside}`;
+  const beyond = first.target === null ? '' : ` -> ${formatEndpoint(first.target)}`;
+  return `${first.protocol} ${outside} -> ${inside}${beyond}`;
 }
 
 /** `tcp 443 -> 8443`, for what has no addresses yet, or no longer. */

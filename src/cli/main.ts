@@ -135,6 +135,44 @@ function program(signal: AbortSignal): Command {
     .option('--json', 'print what happens as one JSON document a line')
     .action(async (flags) => (await import('./commands/agent.ts')).run(NATWARD_VERSION, flags, signal));
 
+  rules(
+    natward.command('rule').description('The rule table: which traffic, and what becomes of it.'),
+    signal,
+  );
+
+  natward
+    .command('apply')
+    .summary('make the whole desired state true')
+    .description(
+      'Has the running agent keep and steer just what FILE says (TOML or JSON; - is stdin); without one, does so in this terminal until Ctrl-C.',
+    )
+    .argument('<file>', 'what is wanted')
+    .option('--dry-run', 'say what stays, drains and is cut, and do nothing')
+    .option('--cut', 'end the conversations of rules that go or change')
+    .option('--json', 'print one JSON document')
+    .action(async (file, flags) =>
+      (await import('./commands/apply.ts')).run(NATWARD_VERSION, file, flags, signal),
+    );
+
+  natward
+    .command('export')
+    .description('Prints what the running agent keeps and steers for this user, as apply reads it.')
+    .option('--json', 'print one JSON document')
+    .action(async (flags) => (await import('./commands/export.ts')).run(flags));
+
+  natward
+    .command('import')
+    .summary('add the rules of another program')
+    .description(
+      'Adds the rules of FILE: rinetd.conf, what netsh interface portproxy dump prints, an ssh command line with -L, or what natward export prints.',
+    )
+    .argument('<file>', 'whose rules; - is stdin')
+    .option('--dry-run', 'say what would be added, and do nothing')
+    .option('--json', 'print one JSON document')
+    .action(async (file, flags) =>
+      (await import('./commands/import.ts')).run(NATWARD_VERSION, file, flags, signal),
+    );
+
   const service = natward.command('service').description('Runs the agent at boot.');
   const serviceCommand = (name: 'install' | 'uninstall' | 'status' | 'logs', summary: string) =>
     service
@@ -157,6 +195,63 @@ function program(signal: AbortSignal): Command {
 
   return natward;
 }
+
+/** The commands of the rule table. A rule is named by its id, or by its place from the top. */
+function rules(rule: Command, signal: AbortSignal): void {
+  const command = (name: string, description: string) =>
+    rule.command(name).description(description).option('--json', 'print one JSON document');
+  const editing = (name: string, description: string) =>
+    command(name, description)
+      .option('--dry-run', 'say what would happen, and do nothing')
+      .option('--cut', 'end the conversations of rules that go or change');
+  const load = () => import('./commands/rule.ts');
+
+  editing('add', 'Adds a rule. Without an agent it runs in this terminal until Ctrl-C.')
+    .argument('<rule>', "as one line: 'in tcp 80 -> 192.168.1.8:8080'")
+    .option('--description <text>', 'what it is for')
+    .option('--id <id>', 'what it is called')
+    .option('--before <rule>', 'above this one; else at the end')
+    .option('--disabled', 'not carried out until it is enabled')
+    .action(async (text, flags) => (await load()).add(NATWARD_VERSION, text, flags, signal));
+  command('list', 'Shows the table, from the top: the first rule that matches decides.').action(
+    async (flags) => (await load()).list(flags),
+  );
+  command('show', 'Shows one rule and its conversations.')
+    .argument('<rule>', 'its id or place')
+    .option('--watch', 'stay, and show what happens to its conversations')
+    .action(async (name, flags) => (await load()).show(name, flags, signal));
+  editing('edit', 'Changes what a rule says. Its conversations go on under the old one.')
+    .argument('<rule>', 'its id or place')
+    .argument('[text]', 'what it is to say')
+    .option('--description <text>', 'what it is for')
+    .action(async (name, text, flags) => (await load()).edit(name, text, flags));
+  for (const verb of ['enable', 'disable', 'remove'] as const) {
+    editing(verb, VERBS[verb])
+      .argument('<rule...>', 'ids or places')
+      .action(async (names, flags) => (await load()).change({ kind: verb, names }, flags));
+  }
+  editing('move', 'Moves a rule.')
+    .argument('<rule>', 'its id or place')
+    .option('--before <rule>', 'above this one; else to the end')
+    .action(async (name, flags) =>
+      (await load()).change({ kind: 'move', name, before: flags.before }, flags),
+    );
+  command('explain', 'Says which rule decides, and why those above it do not.')
+    .argument('<protocol>', 'tcp or udp')
+    .argument('<source>', 'who sends: ADDRESS or ADDRESS:PORT')
+    .argument('<destination>', 'where to: ADDRESS:PORT')
+    .option('--out', 'it is sent by this host')
+    .option('--adapter <name>', 'it comes in, or goes out, by this interface')
+    .action(async (protocol, source, destination, flags) =>
+      (await load()).explain(protocol, source, destination, flags),
+    );
+}
+
+const VERBS = {
+  enable: 'Has rules carried out again.',
+  disable: 'Has rules not carried out, and keeps them in the table.',
+  remove: 'Removes rules.',
+} as const;
 
 function lifetimeOption(): Option {
   return new Option('--lifetime <duration>', 'how long the gateway is to keep it: 90s, 30m, 2h, 7d')

@@ -7,6 +7,7 @@ import type { DemoStep } from '../control/demo.ts';
 import type { GatewayReport, Granted, MapFailure, Offer, OwnMapping, Released } from '../control/protocol.ts';
 import { NatwardError } from '../errors.ts';
 import { bracketed } from '../net/address.ts';
+import type { Endpoint } from '../net/endpoint.ts';
 import { MAPPING_PROTOCOL_NAME } from '../net/protocol.ts';
 import { EXIT } from './exit.ts';
 
@@ -186,14 +187,15 @@ export function failureJson({ spec, error }: MapFailure): object {
   return { spec, code: error.code, message: error.message, advice: error.advice ?? null };
 }
 
-export function mappingJson(mapping: Granted): object {
+/** `target`: where it is carried on to from this host. */
+export function mappingJson(mapping: Granted, target: Endpoint | undefined): object {
   return {
     protocol: mapping.protocol,
     externalAddress: mapping.externalAddress ?? null,
     externalPort: mapping.externalPort,
     internalClient: mapping.internalClient,
     internalPort: mapping.internalPort,
-    target: null,
+    target: target ?? null,
     lifetimeSeconds: mapping.lifetimeSeconds,
     expiresAt: mapping.expiresAtMs === undefined ? null : new Date(mapping.expiresAtMs).toISOString(),
     via: mapping.via,

@@ -9,17 +9,35 @@ import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import type { GenericSchema } from 'valibot';
 import type { AgentEvent } from '../agent/events.ts';
 import type { DropOptions, DropReport, DropSelector, KeepOptions, LeaseKeeping } from '../agent/keeping.ts';
-import type { KeepRequest, LeaseStatus } from '../agent/lease.ts';
+import type { Intent, KeepRequest, LeaseStatus } from '../agent/lease.ts';
+import type {
+  EditOptions,
+  EditReport,
+  ExplainReport,
+  RuleEdit,
+  RuleKeeping,
+  RuleStatus,
+} from '../agent/rule-keeping.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
+import type { FirstPacket } from '../forwarder/decide.ts';
+import type { Conversation, EngineEvent } from '../forwarder/engine.ts';
 import { ask, call, type Question } from './call.ts';
 import { fromFailure } from './failure.ts';
 import { clientPlaces } from './place.ts';
+import {
+  conversationsAnswerSchema,
+  editReportSchema,
+  engineEventSchema,
+  explainReportSchema,
+  rulesAnswerSchema,
+} from './rule-schema.ts';
 import {
   type AgentFacts,
   dropAnswerSchema,
   END_EVENT,
   eventSchema,
   failureSchema,
+  intentsAnswerSchema,
   keepAnswerSchema,
   PATHS,
   parseDocument,
@@ -32,6 +50,8 @@ import { fitsSocket, isNobody, whoHolds } from './socket.ts';
 const ANSWER_MS = 15_000;
 /** A thousand leases of a gateway that hardly answers. */
 const DROP_MS = 600_000;
+/** Sixty thousand rules, checked and carried out. */
+const EDIT_MS = 120_000;
 /** Three heartbeats. */
 const STREAM_SILENCE_MS = 45_000;
 /** In characters. A lease takes a thousand. */
@@ -48,6 +68,12 @@ const EVENT_TYPES: Readonly<Record<AgentEvent['type'], true>> = {
   'gateway-down': true,
   'address-changed': true,
   warning: true,
+};
+
+const CONVERSATION_EVENTS: Readonly<Record<EngineEvent['type'], true>> = {
+  opened: true,
+  closed: true,
+  refused: true,
 };
 
 /**
@@ -79,7 +105,7 @@ async function reach(place: string): Promise<AgentClient | undefined> {
   }
 }
 
-export class AgentClient implements LeaseKeeping {
+export class AgentClient implements LeaseKeeping, RuleKeeping {
   readonly place: string;
   readonly agent: AgentFacts;
 
@@ -116,25 +142,70 @@ export class AgentClient implements LeaseKeeping {
     return await this.#call({ method: 'GET', path: PATHS.status, silenceMs: ANSWER_MS }, statusSchema);
   }
 
+  async wanted(): Promise<readonly Intent[]> {
+    const question = { method: 'GET', path: PATHS.intents, silenceMs: ANSWER_MS } as const;
+    return (await this.#call(question, intentsAnswerSchema)).intents;
+  }
+
+  async rules(): Promise<readonly RuleStatus[]> {
+    const question = { method: 'GET', path: PATHS.rules, silenceMs: ANSWER_MS } as const;
+    return (await this.#call(question, rulesAnswerSchema)).rules;
+  }
+
+  async edit(edit: RuleEdit, options: EditOptions): Promise<EditReport> {
+    const question = {
+      method: 'POST',
+      path: PATHS.rules,
+      body: { edit, ...options },
+      silenceMs: EDIT_MS,
+    } as const;
+    return await this.#call(question, editReportSchema);
+  }
+
+  async explain(packet: FirstPacket): Promise<ExplainReport> {
+    const question = { method: 'POST', path: PATHS.explain, body: packet, silenceMs: ANSWER_MS } as const;
+    return await this.#call(question, explainReportSchema);
+  }
+
+  async conversations(): Promise<readonly Conversation[]> {
+    const question = { method: 'GET', path: PATHS.conversations, silenceMs: ANSWER_MS } as const;
+    return (await this.#call(question, conversationsAnswerSchema)).conversations;
+  }
+
+  /** As RuleKeeping has it. Throws as `events` does. */
+  follow(signal: AbortSignal, ruleId?: string): AsyncIterable<EngineEvent> {
+    const query = ruleId === undefined ? '' : `?rule=${encodeURIComponent(ruleId)}`;
+    return this.#stream(`${PATHS.conversationEvents}${query}`, signal, {}, (type, data) =>
+      Object.hasOwn(CONVERSATION_EVENTS, type) ? parseDocument(engineEventSchema, data) : undefined,
+    );
+  }
+
   /** As LeaseKeeping has it. Throws FAILED when the agent goes, or the reader is too slow for what happens. */
   events(signal: AbortSignal, since?: number): AsyncIterable<AgentEvent> {
-    const asked = this.#openEvents(signal, since);
+    const headers: Record<string, string> = since === undefined ? {} : { 'last-event-id': String(since) };
+    // A newer agent may tell what this program does not know.
+    return this.#stream(PATHS.events, signal, headers, (type, data) =>
+      Object.hasOwn(EVENT_TYPES, type) ? parseDocument(eventSchema, data) : undefined,
+    );
+  }
+
+  #stream<T>(
+    path: string,
+    signal: AbortSignal,
+    headers: Readonly<Record<string, string>>,
+    read: (type: string, data: string) => T | undefined,
+  ): AsyncIterable<T> {
+    const asked = ask(this.place, { method: 'GET', path, headers, silenceMs: STREAM_SILENCE_MS, signal });
     // Told to whoever reads, also when he comes later.
     asked.catch(() => undefined);
-    return this.#readEvents(asked, signal);
+    return this.#readEvents(asked, signal, read);
   }
 
-  async #openEvents(signal: AbortSignal, since: number | undefined): Promise<AsyncIterable<Buffer>> {
-    return await ask(this.place, {
-      method: 'GET',
-      path: PATHS.events,
-      headers: since === undefined ? {} : { 'last-event-id': String(since) },
-      silenceMs: STREAM_SILENCE_MS,
-      signal,
-    });
-  }
-
-  async *#readEvents(asked: Promise<AsyncIterable<Buffer>>, signal: AbortSignal): AsyncGenerator<AgentEvent> {
+  async *#readEvents<T>(
+    asked: Promise<AsyncIterable<Buffer>>,
+    signal: AbortSignal,
+    read: (type: string, data: string) => T | undefined,
+  ): AsyncGenerator<T> {
     const messages: EventSourceMessage[] = [];
     const parser = createParser({
       maxBufferSize: MAX_EVENT_LENGTH,
@@ -148,10 +219,10 @@ export class AgentClient implements LeaseKeeping {
     try {
       for await (const chunk of await asked) {
         parser.feed(decoder.decode(chunk, { stream: true }));
-        for (const message of messages.splice(0)) {
-          if (message.event === END_EVENT) throw fromFailure(parseDocument(failureSchema, message.data));
-          // A newer agent may tell what this program does not know.
-          if (Object.hasOwn(EVENT_TYPES, message.event ?? '')) yield parseDocument(eventSchema, message.data);
+        for (const { event = '', data } of messages.splice(0)) {
+          if (event === END_EVENT) throw fromFailure(parseDocument(failureSchema, data));
+          const told = read(event, data);
+          if (told !== undefined) yield told;
         }
       }
       throw this.#gone();

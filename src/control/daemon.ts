@@ -10,6 +10,8 @@ import { Keeper } from '../agent/keeper.ts';
 import type { KeepRequest } from '../agent/lease.ts';
 import { Ledger } from '../agent/ledger.ts';
 import { resolveSpec } from '../agent/spec.ts';
+import { RuleBook } from '../agent/rule-book.ts';
+import type { Steering } from '../agent/steering.ts';
 import { Store } from '../agent/store.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { fired } from '../system/clock.ts';
@@ -18,6 +20,7 @@ import { runHooks } from './hooked.ts';
 import { configFile, ownPlaces, stateDirectory } from './place.ts';
 import { startControlServer } from './server.ts';
 import { ServiceManager } from './service/notify.ts';
+import { startSteering } from './steered.ts';
 
 export interface DaemonOptions {
   readonly version: string;
@@ -35,6 +38,8 @@ export interface DaemonOptions {
 
 /** What is left of three seconds closes files and sockets. */
 const CLOSE_LIMIT_MS = 2300;
+/** Conversations that run may end by themselves, for so long. */
+const DRAIN_LIMIT_MS = 2000;
 /** What is being answered on the socket has so long. */
 const SERVER_GRACE_MS = 300;
 /** A name that does not resolve: at boot the network may not be there yet. */
@@ -50,10 +55,12 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   const path = options.config ?? (await configFile());
   const [place, ...rivals] = await ownPlaces();
   const keeping = deferred<Keeper>();
+  const steered = deferred<Steering>();
   let keeper: Keeper | undefined;
   // Whoever holds the socket is the one agent: before, nothing is read, asked or written.
   await using server = await startControlServer({
     keeping: keeping.promise,
+    steering: steered.promise,
     place,
     rivals,
     facts: { version, pid: process.pid, startedAt: new Date(system.clock.now()).toISOString(), directory },
@@ -64,6 +71,11 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   const early: NatwardError[] = [];
   let config = readOr(path, early);
   const isGood = early.length === 0;
+  const warn = (key: string, error: NatwardError | undefined) => {
+    if (keeper !== undefined) keeper.warn(key, error);
+    else if (error !== undefined) early.push(error);
+  };
+  await using steering = startSteering(system, new RuleBook(directory, (error) => early.push(error)), warn);
   const ledger = new Ledger(directory, system.clock, (error) => {
     if (keeper === undefined) early.push(error);
     // How it stands is in the ledger's own `trouble`.
@@ -73,8 +85,11 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
     memory: ledger,
     store: new Store(directory, system.clock),
     checkMs: config.checkMs,
+    carrier: steering,
   });
   keeper.log.listen(onEvent);
+  await steering.configure(config.rules);
+  steered.resolve(steering);
   keeping.resolve(keeper);
   const hooks = runHooks(system, keeper, version, () => config.hooks);
   const manager = new ServiceManager(system, {
@@ -91,6 +106,7 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   const file = new ConfigFile(path, system.clock, {
     changed: (changed) => {
       config = changed;
+      void steering.configure(config.rules);
       over.abort();
       over = new AbortController();
       applying = applying.then(() => apply(config, keeper, system, over.signal));
@@ -116,6 +132,7 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
     const [errors] = await Promise.all([
       keeper.close(options.onExit ?? config.onExit, limit.signal),
       hooks.close(limit.signal),
+      steering.close(DRAIN_LIMIT_MS),
     ]);
     return errors;
   } finally {

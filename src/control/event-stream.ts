@@ -4,15 +4,20 @@
  * the agent stops.
  */
 
-import type { AgentEvent } from '../agent/events.ts';
 import { NatwardError } from '../errors.ts';
 import type { Clock } from '../system/clock.ts';
 import { toFailure } from './failure.ts';
 import { END_EVENT } from './schema.ts';
 
+/** What is told: by its type, and with its number where it can be asked for again. */
+interface Told {
+  readonly id?: number;
+  readonly type: string;
+}
+
 export interface EventStreamOptions {
   /** Asked once, at once. What has happened before its signal fires is still told. */
-  readonly events: (signal: AbortSignal) => AsyncIterable<AgentEvent>;
+  readonly events: (signal: AbortSignal) => AsyncIterable<Told>;
   readonly clock: Clock;
   /** The server closes. */
   readonly closing: AbortSignal;
@@ -27,7 +32,7 @@ export const HEARTBEAT_MS = 15_000;
 const encoder = new TextEncoder();
 const HEARTBEAT = encoder.encode(': alive\n\n');
 /** All readers are sent the same bytes. */
-const frames = new WeakMap<AgentEvent, Uint8Array>();
+const frames = new WeakMap<Told, Uint8Array>();
 
 export function eventStream(options: EventStreamOptions): ReadableStream<Uint8Array> {
   const { closing, maxBacklogBytes } = options;
@@ -101,10 +106,11 @@ async function beat(
   }
 }
 
-function frameOf(event: AgentEvent): Uint8Array {
+function frameOf(event: Told): Uint8Array {
   let frame = frames.get(event);
   if (frame === undefined) {
-    frame = encoder.encode(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+    const id = event.id === undefined ? '' : `id: ${event.id}\n`;
+    frame = encoder.encode(`${id}event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
     frames.set(event, frame);
   }
   return frame;

@@ -2,6 +2,8 @@
 
 import { Agent } from '../agent/agent.ts';
 import type { LeaseKeeping } from '../agent/keeping.ts';
+import { FOREGROUND_RULES } from '../agent/rule-memory.ts';
+import type { RuleKeeping } from '../agent/rule-keeping.ts';
 import type { NatwardError } from '../errors.ts';
 import { realSystem, type System } from '../system/system.ts';
 import { stateDirectory } from './place.ts';
@@ -14,7 +16,7 @@ export async function localAgent(system: System = realSystem): Promise<Agent> {
   return new Agent(system, await stateDirectory());
 }
 
-export interface ForegroundKeeper extends LeaseKeeping {
+export interface ForegroundKeeper extends LeaseKeeping, Pick<RuleKeeping, 'edit'> {
   /** Gives everything back, for at most so long, and resolves with what could not be. */
   close(limitMs: number): Promise<readonly NatwardError[]>;
 }
@@ -25,21 +27,26 @@ export async function foregroundKeeper(
   system: System = realSystem,
 ): Promise<ForegroundKeeper> {
   // One-shot commands, which start in milliseconds, have no use for these.
-  const [{ Keeper }, { ForegroundMemory }, { Store }, { runHooks }] = await Promise.all([
+  const [{ Keeper }, { ForegroundMemory }, { Store }, { runHooks }, { startSteering }] = await Promise.all([
     import('../agent/keeper.ts'),
     import('../agent/foreground-memory.ts'),
     import('../agent/store.ts'),
     import('./hooked.ts'),
+    import('./steered.ts'),
   ]);
   const store = new Store(await stateDirectory(), system.clock);
-  const keeper = new Keeper(system, { memory: new ForegroundMemory(store, system.clock), store });
+  const steering = startSteering(system, FOREGROUND_RULES, (key, error) => keeper.warn(key, error));
+  const memory = new ForegroundMemory(store, system.clock);
+  const keeper = new Keeper(system, { memory, store, carrier: steering });
   const hooks = runHooks(system, keeper, version, () => []);
   keeper.configure([]);
   return {
     keep: (requests, options) => keeper.keep(requests, options),
     drop: (selectors, options) => keeper.drop(selectors, options),
     status: () => keeper.status(),
+    wanted: () => keeper.wanted(),
     events: (signal, since) => keeper.events(signal, since),
+    edit: (edit, options) => steering.edit(edit, options),
     async close(limitMs) {
       const limit = new AbortController();
       const timer = setTimeout(() => limit.abort(), limitMs);
@@ -47,6 +54,7 @@ export async function foregroundKeeper(
         const [errors] = await Promise.all([
           keeper.close('release', limit.signal),
           hooks.close(limit.signal),
+          steering.close(limitMs),
         ]);
         return errors;
       } finally {

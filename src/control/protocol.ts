@@ -5,10 +5,20 @@ export type { AgentEvent } from '../agent/events.ts';
 export type { Hook } from '../agent/hooks/hook.ts';
 export type { DropReport, DropSelector } from '../agent/keeping.ts';
 export { type KeepRequest, type LeaseStatus, USER_OWNER } from '../agent/lease.ts';
-export type { MapFailure, MapReport } from '../agent/map.ts';
+export type { MapAsk, MapFailure, MapReport } from '../agent/map.ts';
 export type { Granted } from '../agent/port.ts';
+export type {
+  EditOptions,
+  EditReport,
+  ExplainReport,
+  RuleEdit,
+  RuleKeeping,
+  RuleStatus,
+} from '../agent/rule-keeping.ts';
 export type { GatewayReport, OwnMapping } from '../agent/survey.ts';
 export type { Released, UnmapReport } from '../agent/unmap.ts';
 export type { Offer } from '../discovery/gateway.ts';
+export type { FirstPacket } from '../forwarder/decide.ts';
+export type { Activity, Conversation, EngineEvent } from '../forwarder/engine.ts';
 export type { AgentClient } from './client.ts';
 export type { StatusAnswer } from './schema.ts';

@@ -12,16 +12,36 @@ import { hookSchema } from '../agent/hooks/parse.ts';
 import type { DropReport, DropSelector, KeeperStatus } from '../agent/keeping.ts';
 import {
   type GatewayStatus,
+  type Intent,
   type KeepRequest,
   type LeaseStatus,
   type Owner,
   USER_OWNER,
 } from '../agent/lease.ts';
 import { NatwardError } from '../errors.ts';
-import { family, parseAddress } from '../net/address.ts';
+import { family } from '../net/address.ts';
 import type { RemotePeer } from '../net/endpoint.ts';
 import { type PortRange, portCount } from '../net/port-range.ts';
+import type { RuleStatus } from '../agent/rule-keeping.ts';
 import { ERROR_CODES, type Failure } from './failure.ts';
+import { endpointSchema, ruleStatusSchema } from './rule-schema.ts';
+import {
+  address,
+  count,
+  described,
+  ipFamily,
+  of,
+  omissible,
+  port,
+  said,
+  seconds,
+  text,
+  time,
+  transport,
+  via,
+  whole,
+  word,
+} from './vocabulary.ts';
 
 /** Who answers on a socket. */
 export interface AgentFacts {
@@ -35,6 +55,7 @@ export interface AgentFacts {
 
 export interface StatusAnswer extends KeeperStatus {
   readonly agent: AgentFacts;
+  readonly rules: readonly RuleStatus[];
 }
 
 export interface KeepBody {
@@ -51,11 +72,20 @@ export interface DropBody {
   readonly selectors: readonly DropSelector[];
 }
 
+export interface IntentsAnswer {
+  readonly intents: readonly Intent[];
+}
+
 export const PATHS = {
   status: '/v1/status',
   leases: '/v1/leases',
   drop: '/v1/drop',
+  intents: '/v1/intents',
   events: '/v1/events',
+  rules: '/v1/rules',
+  explain: '/v1/rules/explain',
+  conversations: '/v1/conversations',
+  conversationEvents: '/v1/conversations/events',
 } as const;
 
 /** The name of an event stream's last event, whose data is a Failure: no event of the agent has it. */
@@ -70,21 +100,6 @@ const MAX_LIFETIME_SECONDS = 604_800;
 const DEFAULT_LIFETIME_SECONDS = 7200;
 const MAX_TIMEOUT_MS = 600_000;
 const DEFAULT_TIMEOUT_MS = 5000;
-
-/** A type without what JSON has no word for, so that two can be compared. */
-type Bare<T> = T extends object ? { -readonly [K in keyof T]-?: Bare<T[K]> } : T;
-
-type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? unknown : never) : never;
-
-/** Takes a schema that lets out Ts, every T and nothing else, and names it as docs/api.md does. */
-function of<T>(name: string) {
-  return <S extends v.GenericSchema<unknown, T>>(schema: S & Same<Bare<T>, Bare<v.InferOutput<S>>>) =>
-    v.pipe(schema as S, v.title<v.InferOutput<S>, string>(name));
-}
-
-function described<const S extends v.GenericSchema>(schema: S, text: string) {
-  return v.pipe(schema, v.description<v.InferOutput<S>, string>(text));
-}
 
 const MAX_PROBLEM_LENGTH = 300;
 
@@ -102,31 +117,6 @@ export function parseDocument<T>(schema: v.GenericSchema<unknown, T>, json: stri
   const [issue] = issues;
   const problem = `${v.getDotPath(issue) ?? 'the document'}: ${issue.message}`;
   throw new NatwardError('MALFORMED', problem.slice(0, MAX_PROBLEM_LENGTH));
-}
-
-// Words and numbers.
-
-const text = (max: number) => v.pipe(v.string(), v.maxLength(max));
-const word = (max: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(max));
-const whole = (min: number, max: number) => v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
-/** What the agent says: bounded against an agent gone mad, not against long words. */
-const said = text(65_536);
-const address = v.pipe(
-  word(64),
-  v.check((one) => parseAddress(one) === one, 'not an IP address as 192.0.2.1 or 2001:db8::8'),
-  v.title('IP address'),
-);
-const port = whole(1, 65_535);
-const seconds = whole(0, 2 ** 32 - 1);
-const count = whole(0, Number.MAX_SAFE_INTEGER);
-const time = v.pipe(v.string(), v.isoTimestamp());
-const transport = v.picklist(['tcp', 'udp']);
-const via = v.picklist(['pcp', 'natpmp', 'upnp']);
-const ipFamily = v.picklist([4, 6]);
-
-/** JSON has no undefined: a field that may be undefined is one that is left out. */
-function omissible<const S extends v.GenericSchema>(schema: S): v.UndefinedableSchema<S, undefined> {
-  return v.optional(schema) as unknown as v.UndefinedableSchema<S, undefined>;
 }
 
 // What is asked.
@@ -180,41 +170,37 @@ function asManyPorts<T extends Pick<KeepRequest, 'external' | 'internal'>>(): v.
   );
 }
 
-export const keepRequestSchema: v.GenericSchema<unknown, KeepRequest> = of<KeepRequest>('KeepRequest')(
-  v.pipe(
-    v.strictObject({
-      spec: described(word(300), 'What people call it; the command line puts the spec as typed.'),
-      ...portsAsked,
-      lifetimeSeconds: described(
-        v.optional(whole(1, MAX_LIFETIME_SECONDS), DEFAULT_LIFETIME_SECONDS),
-        'What the gateway is asked for, each time; what it grants is what is renewed.',
-      ),
-      choice: described(
-        v.optional(v.picklist(['exact', 'any']), 'any'),
-        '`exact`: this external port or none.',
-      ),
-      description: described(
-        v.optional(text(250)),
-        'What the gateway shows for it; left out: natward, port and protocol.',
-      ),
-      remotePeer: described(
-        v.optional(remotePeerSchema),
-        'Only traffic from there is let in, where the gateway can tell; left out: from anywhere.',
-      ),
-      via: described(v.optional(via), 'Only by this protocol.'),
-      gateway: described(v.optional(address), 'Of this gateway alone.'),
-      interface: described(v.optional(word(256)), 'On this network interface alone.'),
-      family: described(
-        v.optional(ipFamily),
-        'Left out: the IPv4 mapping, and the IPv6 pinhole as well where the gateway can do both.',
-      ),
-      hooks: described(
-        v.optional(v.pipe(v.array(v.pipe(hookSchema, v.title('Hook'))), v.maxLength(MAX_HOOKS)), []),
-        'Beside the hooks of the configuration, for these leases alone.',
-      ),
-    }),
-    asManyPorts(),
+const keepRequestEntries = {
+  spec: described(word(300), 'What people call it; the command line puts the spec as typed.'),
+  ...portsAsked,
+  lifetimeSeconds: described(
+    v.optional(whole(1, MAX_LIFETIME_SECONDS), DEFAULT_LIFETIME_SECONDS),
+    'What the gateway is asked for, each time; what it grants is what is renewed.',
   ),
+  choice: described(v.optional(v.picklist(['exact', 'any']), 'any'), '`exact`: this external port or none.'),
+  description: described(
+    v.optional(text(250)),
+    'What the gateway shows for it; left out: natward, port and protocol.',
+  ),
+  remotePeer: described(
+    v.optional(remotePeerSchema),
+    'Only traffic from there is let in, where the gateway can tell; left out: from anywhere.',
+  ),
+  via: described(v.optional(via), 'Only by this protocol.'),
+  gateway: described(v.optional(address), 'Of this gateway alone.'),
+  interface: described(v.optional(word(256)), 'On this network interface alone.'),
+  family: described(
+    v.optional(ipFamily),
+    'Left out: the IPv4 mapping, and the IPv6 pinhole as well where the gateway can do both.',
+  ),
+  hooks: described(
+    v.optional(v.pipe(v.array(v.pipe(hookSchema, v.title('Hook'))), v.maxLength(MAX_HOOKS)), []),
+    'Beside the hooks of the configuration, for these leases alone.',
+  ),
+};
+
+export const keepRequestSchema: v.GenericSchema<unknown, KeepRequest> = of<KeepRequest>('KeepRequest')(
+  v.pipe(v.strictObject(keepRequestEntries), asManyPorts()),
 );
 
 export const keepBodySchema: v.GenericSchema<unknown, KeepBody> = of<KeepBody>('KeepBody')(
@@ -296,6 +282,10 @@ export const leaseSchema: v.GenericSchema<unknown, LeaseStatus> = of<LeaseStatus
     externalPort: described(v.nullable(port), 'Null until granted, as the next ones.'),
     internalClient: described(v.nullable(address), 'Where the traffic arrives, …'),
     internalPort: described(port, '… and on which port: VPN gateways deliver to the external one’s number.'),
+    target: described(
+      v.nullable(endpointSchema),
+      'Where a rule takes it on to from there: the gateway maps to this host alone. Null: nowhere.',
+    ),
     lifetimeSeconds: described(v.nullable(seconds), 'As granted; 0: no end.'),
     expiresAt: described(v.nullable(time), 'ISO 8601.'),
     renewsAt: described(v.nullable(time), 'ISO 8601.'),
@@ -333,6 +323,7 @@ export const statusSchema: v.GenericSchema<unknown, StatusAnswer> = of<StatusAns
     agent: described(agentSchema, 'Who answers.'),
     gateways: v.array(gatewaySchema),
     leases: v.array(leaseSchema),
+    rules: described(v.array(ruleStatusSchema), 'From the top.'),
     warnings: described(v.array(said), 'What does not go well just now: full sentences.'),
     lastEventId: described(
       count,
@@ -344,6 +335,18 @@ export const statusSchema: v.GenericSchema<unknown, StatusAnswer> = of<StatusAns
 export const keepAnswerSchema: v.GenericSchema<unknown, KeepAnswer> = of<KeepAnswer>('KeepAnswer')(
   v.object({ leases: described(v.array(leaseSchema), 'As they stand when all are answered.') }),
 );
+
+export const intentSchema: v.GenericSchema<unknown, Intent> = of<Intent>('Intent')(
+  v.object({
+    id: described(said, 'The `intentId` of its leases.'),
+    owner: described(said, 'Who asked.'),
+    ...keepRequestEntries,
+  }),
+);
+
+export const intentsAnswerSchema: v.GenericSchema<unknown, IntentsAnswer> = of<IntentsAnswer>(
+  'IntentsAnswer',
+)(v.object({ intents: described(v.array(intentSchema), 'What is to be kept, whoever asked for it.') }));
 
 export const dropAnswerSchema: v.GenericSchema<unknown, DropReport> = of<DropReport>('DropAnswer')(
   v.object({

@@ -13,13 +13,21 @@ import { type Context, Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { GenericSchema } from 'valibot';
 import type { LeaseKeeping } from '../agent/keeping.ts';
+import type { EditReport, ExplainReport, RuleKeeping } from '../agent/rule-keeping.ts';
 import { type ErrorCode, isNatwardError, NatwardError } from '../errors.ts';
 import type { Clock } from '../system/clock.ts';
-import { eventStream } from './event-stream.ts';
+import { type EventStreamOptions, eventStream } from './event-stream.ts';
 import { type Failure, HTTP_STATUS, toFailure } from './failure.ts';
+import {
+  type ConversationsAnswer,
+  editBodySchema,
+  firstPacketSchema,
+  type RulesAnswer,
+} from './rule-schema.ts';
 import {
   type AgentFacts,
   dropBodySchema,
+  type IntentsAnswer,
   type KeepAnswer,
   keepBodySchema,
   PATHS,
@@ -30,6 +38,8 @@ import { holdSocket } from './socket.ts';
 
 export interface ControlLimits {
   readonly bodyBytes: number;
+  /** Of a table of rules. */
+  readonly tableBytes: number;
   /** Of one reader's event stream. */
   readonly backlogBytes: number;
   readonly connections: number;
@@ -44,6 +54,7 @@ export interface ControlLimits {
 export interface ControlServerOptions {
   /** Or a promise of it: who makes it when the socket is his knows that he is the only agent. */
   readonly keeping: LeaseKeeping | Promise<LeaseKeeping>;
+  readonly steering: RuleKeeping | Promise<RuleKeeping>;
   /** See `ownPlaces`. */
   readonly place: string;
   /** Where else an agent of this user may already run. */
@@ -62,6 +73,7 @@ export interface ControlServer extends AsyncDisposable {
 const LIMITS: ControlLimits = {
   // A thousand requests of the longest kind would be more; of those that people write it is a thousand.
   bodyBytes: 2 ** 20,
+  tableBytes: 16 * 2 ** 20,
   // All leases of a full table may be lost in one moment: that alone is no reason to cut a reader.
   backlogBytes: 8 * 2 ** 20,
   connections: 64,
@@ -147,26 +159,67 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
   api.get(PATHS.status, async (c) => {
     onlyGet(c);
     const keeping = await options.keeping;
-    return c.json<StatusAnswer>({ agent: facts, ...(await keeping.status()) });
+    const steering = await options.steering;
+    return c.json<StatusAnswer>({ agent: facts, ...(await keeping.status()), rules: await steering.rules() });
   });
 
   api.post(PATHS.leases, async (c) => {
-    const { requests, owner, timeoutMs } = await documentOf(c, keepBodySchema, limits);
+    const { requests, owner, timeoutMs } = await documentOf(c, keepBodySchema, limits.bodyBytes);
     const keeping = await options.keeping;
     const leases = await keeping.keep(requests, { owner, timeoutMs, signal: goneOf(c, options.closing) });
     return c.json<KeepAnswer>({ leases });
   });
 
   api.post(PATHS.drop, async (c) => {
-    const { selectors } = await documentOf(c, dropBodySchema, limits);
+    const { selectors } = await documentOf(c, dropBodySchema, limits.bodyBytes);
     const keeping = await options.keeping;
     return c.json(await keeping.drop(selectors, { signal: goneOf(c, options.closing) }));
+  });
+
+  api.get(PATHS.intents, async (c) => {
+    onlyGet(c);
+    const keeping = await options.keeping;
+    return c.json<IntentsAnswer>({ intents: await keeping.wanted() });
+  });
+
+  api.get(PATHS.rules, async (c) => {
+    onlyGet(c);
+    const steering = await options.steering;
+    return c.json<RulesAnswer>({ rules: await steering.rules() });
+  });
+
+  api.post(PATHS.rules, async (c) => {
+    const { edit, conversations, dryRun } = await documentOf(c, editBodySchema, limits.tableBytes);
+    const steering = await options.steering;
+    return c.json<EditReport>(await steering.edit(edit, { conversations, dryRun }));
+  });
+
+  api.post(PATHS.explain, async (c) => {
+    const packet = await documentOf(c, firstPacketSchema, limits.bodyBytes);
+    const steering = await options.steering;
+    return c.json<ExplainReport>(await steering.explain(packet));
+  });
+
+  api.get(PATHS.conversations, async (c) => {
+    onlyGet(c);
+    const steering = await options.steering;
+    return c.json<ConversationsAnswer>({ conversations: await steering.conversations() });
   });
 
   api.get(PATHS.events, async (c) => {
     onlyGet(c);
     const since = sinceOf(c);
     const keeping = await options.keeping;
+    return stream(c, (signal) => keeping.events(signal, since));
+  });
+
+  api.get(PATHS.conversationEvents, async (c) => {
+    onlyGet(c);
+    const steering = await options.steering;
+    return stream(c, (signal) => steering.follow(signal, c.req.query('rule')));
+  });
+
+  function stream(c: Asked, events: EventStreamOptions['events']): Response {
     if (streams >= limits.streams) refuse(503, `${limits.streams} programs follow the events already`);
     streams++;
     const left = new AbortController();
@@ -175,14 +228,14 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
       left.abort();
     });
     const body = eventStream({
-      events: (signal) => keeping.events(signal, since),
+      events,
       clock: options.clock,
       closing: options.closing,
       maxBacklogBytes: limits.backlogBytes,
       onEnd: () => void cutAfterGrace(c, left.signal),
     });
     return c.body(body, 200, { 'content-type': 'text/event-stream', connection: 'close' });
-  });
+  }
 
   async function cutAfterGrace(c: Asked, left: AbortSignal): Promise<void> {
     await options.clock.sleep(limits.graceMs, left).catch(() => undefined);
@@ -193,7 +246,12 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
     [PATHS.status, 'GET'],
     [PATHS.leases, 'POST'],
     [PATHS.drop, 'POST'],
+    [PATHS.intents, 'GET'],
     [PATHS.events, 'GET'],
+    [PATHS.rules, 'GET, POST'],
+    [PATHS.explain, 'POST'],
+    [PATHS.conversations, 'GET'],
+    [PATHS.conversationEvents, 'GET'],
   ] as const) {
     api.all(path, (c) => {
       c.header('allow', method);
@@ -251,11 +309,11 @@ function onceClosed({ env: { outgoing } }: Asked, run: () => void): void {
   else outgoing.once('close', run);
 }
 
-async function documentOf<T>(c: Asked, schema: GenericSchema<unknown, T>, limits: ControlLimits): Promise<T> {
+async function documentOf<T>(c: Asked, schema: GenericSchema<unknown, T>, maxBytes: number): Promise<T> {
   const type = c.req.header('content-type')?.split(';', 1)[0]?.trim().toLowerCase();
   if (type !== 'application/json') refuse(415, 'the body must be JSON: Content-Type: application/json');
   if (c.req.header('content-encoding') !== undefined) refuse(415, 'the body must not be compressed');
-  const bytes = await bodyOf(c.env.incoming, limits.bodyBytes);
+  const bytes = await bodyOf(c.env.incoming, maxBytes);
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);

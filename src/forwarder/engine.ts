@@ -6,6 +6,7 @@
 import type { NatwardError } from '../errors.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
+import type { FirstPacket } from './decide.ts';
 import type { Rule } from './rule.ts';
 import type { Table } from './table.ts';
 
@@ -85,6 +86,8 @@ export interface ForwardEngine extends AsyncDisposable {
   /** Of each rule of the table. */
   activity(): ReadonlyMap<string, Activity>;
   conversations(): readonly Conversation[];
+  /** What the rule's access lists say of whoever sends this, where it matches: null where it may pass. */
+  refusal(rule: Rule, packet: FirstPacket): Promise<string | null>;
   /** Those whose rule would go or change with this table. */
   affected(table: Table): readonly Conversation[];
   /** Hears events until the returned function is called. Nothing is made ready while nobody listens. */

@@ -40,6 +40,7 @@ function lease(change: Partial<LeaseStatus> = {}): LeaseStatus {
     externalPort: 443,
     internalClient: '192.168.1.10',
     internalPort: 8443,
+    target: null,
     lifetimeSeconds: 7200,
     expiresAt: '2026-11-20T12:00:00.000Z',
     renewsAt: '2026-11-20T11:00:00.000Z',
@@ -144,6 +145,7 @@ describe('printStatus()', () => {
       gateways: [GATEWAY],
       leases: [lease()],
       warnings: ['the disk is full'],
+      rules: [],
       lastEventId: 3,
     });
     expect(said.stdout.split('\n')).toEqual([
@@ -156,7 +158,7 @@ describe('printStatus()', () => {
   });
 
   test('an agent that keeps nothing says so', () => {
-    printStatus({ agent, gateways: [], leases: [], warnings: [], lastEventId: 0 });
+    printStatus({ agent, gateways: [], leases: [], rules: [], warnings: [], lastEventId: 0 });
     expect(said.stdout).toContain('nothing is kept\n');
   });
 });

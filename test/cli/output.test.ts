@@ -212,7 +212,7 @@ test.each([
 
 describe('JSON has exactly the agreed keys', () => {
   test('of a mapping', () => {
-    expect(mappingJson(granted())).toStrictEqual({
+    expect(mappingJson(granted(), undefined)).toStrictEqual({
       protocol: 'tcp',
       externalAddress: '198.51.100.7',
       externalPort: 443,
@@ -226,7 +226,9 @@ describe('JSON has exactly the agreed keys', () => {
       description: 'natward 8443/tcp',
       notes: [],
     });
-    expect(mappingJson(granted({ externalAddress: undefined, expiresAtMs: undefined }))).toMatchObject({
+    expect(
+      mappingJson(granted({ externalAddress: undefined, expiresAtMs: undefined }), undefined),
+    ).toMatchObject({
       externalAddress: null,
       expiresAt: null,
     });

@@ -12,6 +12,7 @@ import {
   GATEWAY,
   LEASE,
   REQUEST,
+  RULE,
   STATUS,
   type FakeAgent,
   startAgent,
@@ -186,7 +187,7 @@ describe('asking', () => {
     } as const;
     keeping.answerDrop = async () => report;
     expect(await client.drop(selectors, { signal })).toEqual(report);
-    expect(await client.status()).toEqual({ agent: FACTS, ...STATUS });
+    expect(await client.status()).toEqual({ agent: FACTS, ...STATUS, rules: [RULE] });
     expect(keeping.asked).toEqual([
       { requests: [REQUEST, request], owner: 'user', timeoutMs: 1000 },
       { selectors },

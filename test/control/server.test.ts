@@ -12,6 +12,7 @@ import {
   LEASE,
   postJson,
   REQUEST,
+  RULE,
   STATUS,
   startAgent,
 } from './support/fake-agent.ts';
@@ -48,7 +49,7 @@ describe('a question that is in order', () => {
     expect(answer.status).toBe(200);
     expect(answer.headers['content-type']).toMatch(/^application\/json/);
     expect(answer.headers['cache-control']).toBe('no-store');
-    expect(answer.json()).toEqual({ agent: FACTS, ...STATUS });
+    expect(answer.json()).toEqual({ agent: FACTS, ...STATUS, rules: [RULE] });
   });
 
   test('leases are kept as asked, and come back as they stand', async () => {

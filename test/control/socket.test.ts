@@ -11,7 +11,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { connectAgent } from '../../src/control/client.ts';
 import { startControlServer } from '../../src/control/server.ts';
 import { systemClock } from '../../src/system/clock.ts';
-import { FACTS, FakeKeeping, startAgent, temporary } from './support/fake-agent.ts';
+import { FACTS, FakeKeeping, FakeSteering, startAgent, temporary } from './support/fake-agent.ts';
 
 const CONTENDERS = 4;
 const ROUNDS = 12;
@@ -209,7 +209,13 @@ describe('closing', () => {
   test('a place that was given back can be taken again at once', async () => {
     const place = join(await temporary(), 'control.sock');
     for (let round = 0; round < 5; round++) {
-      const options = { keeping: new FakeKeeping(), place, facts: FACTS, clock: systemClock };
+      const options = {
+        keeping: new FakeKeeping(),
+        steering: new FakeSteering(),
+        place,
+        facts: FACTS,
+        clock: systemClock,
+      };
       await using server = await startControlServer({ ...options, onError: () => undefined });
       expect(server.place).toBe(place);
     }

@@ -180,9 +180,10 @@ describe('difference()', () => {
         const rules = table(...Array.from({ length: count }, (_, at) => `in tcp ${at + 1} -> :80`));
         const [from, to] = [a % count, b % count];
         const { moved: put, unchanged } = difference(rules, moved(rules, from, to));
-        if (from === to) expect(put).toEqual([]);
-        else if (Math.abs(from - to) > 1) expect(put).toEqual([rules[from]]);
-        else expect(put).toHaveLength(1);
+        // Of two neighbours that change places, either may be the one that moved.
+        const far = Math.abs(from - to) > 1;
+        expect(put).toHaveLength(from === to ? 0 : 1);
+        expect(put[0] === rules[from] || !far).toBe(true);
         expect(put.length + unchanged.length).toBe(count);
       }),
     );

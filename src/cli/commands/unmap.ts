@@ -1,7 +1,7 @@
 /** `natward unmap`. */
 
 import { localAgent } from '../../control/local.ts';
-import type { UnmapReport } from '../../control/protocol.ts';
+import type { MapAsk, UnmapReport } from '../../control/protocol.ts';
 import { realSystem } from '../../system/system.ts';
 import { EXIT, exitCodeFor } from '../exit.ts';
 import { askOptions, type GatewayFlags } from '../options.ts';
@@ -15,7 +15,9 @@ export async function run(
   signal: AbortSignal,
 ): Promise<void> {
   const specs = texts.map(parseSpec);
-  const asks = await Promise.all(specs.map((spec) => resolveSpec(spec, realSystem.resolve)));
+  const asks = await Promise.all(
+    specs.map(async (spec) => withoutCarriage(await resolveSpec(spec, realSystem.resolve))),
+  );
   await using agent = await localAgent();
   const bar = progressBar('releasing');
   let report: UnmapReport;
@@ -37,4 +39,16 @@ export async function run(
     printFailures(failures);
   }
   process.exitCode = signal.aborted ? EXIT.interrupted : exitCodeFor(released.length, failures);
+}
+
+/** What the agent carries on from this host is mapped to this host: its rule goes, and so does that mapping. */
+async function withoutCarriage(ask: MapAsk): Promise<MapAsk> {
+  if (ask.host === undefined) return ask;
+  const [{ connectAgent }, { takeAway }] = await Promise.all([
+    import('../../control/client.ts'),
+    import('../../control/carried.ts'),
+  ]);
+  const agent = await connectAgent();
+  const isCarried = agent !== undefined && (await takeAway(agent, { ...ask, host: ask.host }));
+  return isCarried ? { ...ask, host: undefined } : ask;
 }

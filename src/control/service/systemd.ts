@@ -18,6 +18,9 @@ export const MARK = '# Written by natward service install; natward service unins
 /** As long as the agent may be silent before systemd starts another. */
 const WATCHDOG_SECONDS = 60;
 
+/** What systemd itself gives to services that ask for much; where the hard limit is lower, that one counts. */
+const FILE_LIMIT = 524_288;
+
 /** Throws USAGE where a path cannot stand in a unit. */
 export function systemdUnit({ command, scope }: UnitSettings): string {
   const [node, program] = command;
@@ -40,6 +43,8 @@ export function systemdUnit({ command, scope }: UnitSettings): string {
     'RestartSec=2',
     'TimeoutStopSec=10',
     'UMask=0077',
+    '# Each conversation that the rules carry takes two, each port that they listen on one.',
+    `LimitNOFILE=${FILE_LIMIT}`,
     "# A dump of the agent's memory would hold the passwords of its hooks.",
     'LimitCORE=0',
     ...(system ? systemSandbox(command) : USER_SANDBOX),
@@ -73,13 +78,13 @@ function systemSandbox(command: UnitSettings['command']): readonly string[] {
     'RuntimeDirectoryMode=0700',
     'ConfigurationDirectory=natward',
     ...USER_SANDBOX,
-    'CapabilityBoundingSet=',
-    'AmbientCapabilities=',
+    '# Rules may listen below port 1024. In a user namespace (PrivateUsers=) this would be worth nothing.',
+    'CapabilityBoundingSet=CAP_NET_BIND_SERVICE',
+    'AmbientCapabilities=CAP_NET_BIND_SERVICE',
     'ProtectSystem=strict',
     ...homes(command),
     'PrivateTmp=yes',
     'PrivateDevices=yes',
-    'PrivateUsers=yes',
     'ProtectClock=yes',
     'ProtectControlGroups=yes',
     'ProtectHostname=yes',

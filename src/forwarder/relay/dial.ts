@@ -157,10 +157,11 @@ export class Attempt {
     this.#staggering?.abort(OVER);
     const staggering = new AbortController();
     this.#staggering = staggering;
+    const round = this.#round;
     const isTime = await this.#dialing.clock.sleep(NEXT_ADDRESS_MS, staggering.signal).then(
       () => true,
       () => false,
     );
-    if (isTime) this.#nextAddress();
+    if (isTime && round === this.#round) this.#nextAddress();
   }
 }

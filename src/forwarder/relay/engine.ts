@@ -8,6 +8,7 @@
  */
 
 import { NatwardError } from '../../errors.ts';
+import { ANY_IPV4, ANY_IPV6, family } from '../../net/address.ts';
 import { formatEndpoint, type Endpoint } from '../../net/endpoint.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
 import { type Clock, OVER } from '../../system/clock.ts';
@@ -22,9 +23,13 @@ import type {
   ForwardEngine,
   Shortcoming,
 } from '../engine.ts';
+import type { FirstPacket } from '../decide.ts';
 import type { Rule } from '../rule.ts';
 import { isSame, type Table } from '../table.ts';
 import { formatRule } from '../text.ts';
+import type { Datagrams } from './datagram.ts';
+import { nodeDatagramHandles } from './datagram-handles.ts';
+import { nodeDatagramSockets } from './datagram-sockets.ts';
 import { Gate, type HostsTexts } from './gate.ts';
 import { type Place, planPlaces } from './places.ts';
 import { RuleState, type Shown } from './rule-state.ts';
@@ -39,6 +44,8 @@ export interface RelayOptions {
   readonly clock: Clock;
   readonly names: Names;
   readonly streams: Streams;
+  /** Undefined: the fastest that this Node has. */
+  readonly datagrams?: Datagrams;
   /** Addresses of this host, now. */
   readonly ownAddresses: () => readonly InterfaceAddress[];
   readonly readHosts: () => HostsTexts;
@@ -76,6 +83,7 @@ export class Relay implements ForwardEngine {
   readonly name = 'relay';
   readonly #options: RelayOptions;
   readonly clock: Clock;
+  readonly datagrams: Datagrams;
   readonly names: TargetNames;
   readonly gate: Gate;
   #table: Table = [];
@@ -87,11 +95,16 @@ export class Relay implements ForwardEngine {
   readonly #taps = new Set<Tap>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #trouble: (key: string, error: NatwardError | undefined) => void = () => undefined;
-  #troubleUntilMs = 0;
+  /** Of accepting; undefined: there is none. */
+  #troubleUntilMs: number | undefined;
   readonly #over = new AbortController();
   #ticking = false;
   #applying: Promise<unknown> = Promise.resolve();
   #addresses = '';
+  /** All places of the table are open. */
+  #isWhole = true;
+  /** Nothing new begins any more. */
+  #isEnding = false;
   readonly #watching: Promise<void>;
   #ids = 0;
   tick = 0;
@@ -99,6 +112,7 @@ export class Relay implements ForwardEngine {
   constructor(options: RelayOptions) {
     this.#options = options;
     this.clock = options.clock;
+    this.datagrams = options.datagrams ?? nodeDatagramHandles() ?? nodeDatagramSockets;
     this.names = new TargetNames(options.names, options.clock);
     this.gate = new Gate({
       clock: options.clock,
@@ -124,12 +138,17 @@ export class Relay implements ForwardEngine {
   }
 
   apply(table: Table, options: ApplyOptions): Promise<ApplyReport> {
-    const applying = this.#applying.then(() => this.#apply(table, options));
+    return this.#inTurn(() => this.#apply(table, options));
+  }
+
+  #inTurn<T>(apply: () => Promise<T>): Promise<T> {
+    const applying = this.#applying.then(apply);
     this.#applying = applying.catch(() => undefined);
     return applying;
   }
 
   async #apply(table: Table, { conversations }: ApplyOptions): Promise<ApplyReport> {
+    if (this.#isEnding) throw new NatwardError('ABORTED', 'the relay takes no table any more: it ends');
     for (const rule of table) this.#checkCan(rule);
     const own = this.#options.ownAddresses();
     const plan = planPlaces(table, own);
@@ -142,6 +161,8 @@ export class Relay implements ForwardEngine {
     this.#addresses = JSON.stringify(own);
     this.gate.ownAddresses = own.map(({ address }) => address);
     this.names.keepOnly(namesIn(table));
+    if (!this.#isWhole) this.#trouble('listen', undefined);
+    this.#isWhole = true;
     const affected = [...this.#running].filter((one) => one.hasBegun && one.state.isOver);
     if (conversations === 'cut') for (const one of affected) one.cut('its rule is gone or changed');
     return { affected: affected.length, waiting: plan.waiting };
@@ -171,7 +192,7 @@ export class Relay implements ForwardEngine {
       table.map((rule) => {
         const before = this.#states.get(rule.id);
         if (before !== undefined && isSame(before.rule, rule)) return [rule.id, before] as const;
-        const state = new RuleState(rule, this.clock.now());
+        const state = new RuleState(rule, this.clock.steady());
         if (before !== undefined) state.inherit(before);
         return [rule.id, state] as const;
       }),
@@ -181,37 +202,44 @@ export class Relay implements ForwardEngine {
   /** Opens, switches and closes; throws with all as it was. */
   async #move(places: ReadonlyMap<string, Place>, states: ReadonlyMap<string, RuleState>): Promise<void> {
     const going = [...this.#open].filter(([key]) => !places.has(key));
-    const goingAt = new Map(going.map(([key, open]) => [portKey(open.place), key] as const));
+    const leaving = new Map<string, Open[]>();
+    for (const open of [...going.map(([, open]) => open), ...this.#retired.values()]) {
+      const key = portKey(open.place);
+      leaving.set(key, [...(leaving.get(key) ?? []), open]);
+    }
     const opened = new Map<string, Open>();
-    // What listens on another address of the same port must go first.
-    const swapped: Open[] = [];
+    const swapped = new Set<Open>();
     try {
       for (const [key, place] of places) {
         if (this.#open.has(key)) continue;
         const retired = this.#retired.get(key);
         if (retired?.revive()) {
-          this.#retired.delete(key);
           opened.set(key, retired);
           continue;
         }
-        const inTheWay = this.#open.get(goingAt.get(portKey(place)) ?? '');
-        if (inTheWay !== undefined && !swapped.includes(inTheWay)) {
-          swapped.push(inTheWay);
+        for (const inTheWay of leaving.get(portKey(place)) ?? []) {
+          if (!overlap(inTheWay.place, place)) continue;
+          swapped.add(inTheWay);
           inTheWay.close();
         }
-        opened.set(key, await this.#openPlace(place, statesOf(place, states)));
+        opened.set(key, await this.#openPlace(place));
         if (opened.size % BATCH === 0) await new Promise((resolve) => setImmediate(resolve));
       }
     } catch (error) {
-      for (const open of opened.values()) open.close();
-      for (const open of swapped) await this.#reopen(open);
+      for (const [key, open] of opened) {
+        if (this.#retired.get(key) === open) open.retire();
+        else open.close();
+      }
+      for (const [key, open] of going) if (swapped.has(open)) await this.#reopen(key, open);
       throw error;
+    }
+    for (const [key, open] of this.#retired) {
+      if (swapped.has(open) || opened.has(key)) this.#retired.delete(key);
     }
     for (const [key, open] of going) {
       this.#open.delete(key);
-      if (swapped.includes(open)) continue;
-      open.retire();
-      if (open.place.protocol === 'udp') this.#retired.set(key, open);
+      if (swapped.has(open)) open.context.states = [];
+      else this.#retire(key, open);
     }
     for (const [key, place] of places) {
       const open = opened.get(key) ?? this.#open.get(key);
@@ -221,18 +249,28 @@ export class Relay implements ForwardEngine {
     }
   }
 
-  async #reopen({ place, context }: Open): Promise<void> {
-    const key = keyOf(place);
+  /** Nothing begins there any more, not even what was about to. */
+  #retire(key: string, open: Open): void {
+    open.context.states = [];
+    open.retire();
+    if (open.place.protocol === 'udp') this.#retired.set(key, open);
+  }
+
+  async #reopen(key: string, { place, context }: Open): Promise<void> {
     try {
-      this.#open.set(key, await this.#openPlace(place, context.states));
+      const open = await this.#openPlace(place);
+      open.context.states = context.states;
+      this.#open.set(key, open);
     } catch (error) {
       this.#open.delete(key);
-      this.#trouble(`listen ${key}`, error as NatwardError);
+      this.#isWhole = false;
+      this.#trouble('listen', error as NatwardError);
     }
   }
 
-  async #openPlace(place: Place, states: readonly RuleState[]): Promise<Open> {
-    const context = new PlaceContext(this, place, states);
+  /** It lets nobody in until it is given its rules. */
+  async #openPlace(place: Place): Promise<Open> {
+    const context = new PlaceContext(this, place);
     try {
       if (place.protocol === 'udp') {
         const listener = await listenUdp(place, context);
@@ -252,7 +290,7 @@ export class Relay implements ForwardEngine {
       const close = () => listener.close();
       return { place, context, retire: close, revive: () => false, close };
     } catch (error) {
-      if (error instanceof ListenError) throw listenFailure(place, error.code, states);
+      if (error instanceof ListenError) throw listenFailure(place, error.code);
       throw error;
     }
   }
@@ -264,7 +302,11 @@ export class Relay implements ForwardEngine {
       stream.close();
       return;
     }
-    if (this.#running.size >= this.#maxConversations || this.#over.signal.aborted) {
+    if (this.#isEnding) {
+      stream.reset();
+      return;
+    }
+    if (this.#running.size >= this.#maxConversations) {
       stream.reset();
       this.#notAccepted('EMFILE', context.place);
       return;
@@ -284,6 +326,7 @@ export class Relay implements ForwardEngine {
       : `${protocol.toUpperCase()} ${port}: cannot accept: ${code}`;
     const advice = 'Raise the limit: LimitNOFILE= in the systemd unit, or limit what the rules let in.';
     this.#trouble('accept', new NatwardError('NO_RESOURCES', message, isFull ? { advice } : {}));
+    this.#beginTicking();
   }
 
   /** Another conversation of this client at a place begins. Only for those of UDP: TCP's are known already. */
@@ -332,9 +375,9 @@ export class Relay implements ForwardEngine {
     void this.#ticks();
   }
 
-  /** Goes on as long as anything runs. */
+  /** Goes on as long as there is anything to look at. */
   async #ticks(): Promise<void> {
-    while (this.#running.size > 0 || this.#taps.size > 0) {
+    while (this.#running.size > 0 || this.#taps.size > 0 || this.#troubleUntilMs !== undefined) {
       const isOver = await this.clock.sleep(TICK_MS, this.#over.signal).then(
         () => false,
         () => true,
@@ -344,27 +387,31 @@ export class Relay implements ForwardEngine {
       const nowMs = this.clock.steady();
       for (const one of this.#running) one.look(nowMs);
       for (const tap of this.#taps) if (tap.look(nowMs)) this.#taps.delete(tap);
-      if (nowMs >= this.#troubleUntilMs) this.#trouble('accept', undefined);
+      if (this.#troubleUntilMs !== undefined && nowMs >= this.#troubleUntilMs) {
+        this.#troubleUntilMs = undefined;
+        this.#trouble('accept', undefined);
+      }
     }
     this.#ticking = false;
   }
 
-  /** Where this host's addresses change, places come and go. */
+  /** Where this host's addresses change, places come and go; what could not be opened is tried again. */
   async #watch(): Promise<void> {
     for (;;) {
       const isOver = await this.clock.sleep(ADDRESSES_MS, this.#over.signal).then(
         () => false,
         () => true,
       );
-      if (isOver) return;
-      if (this.#table.length === 0 || JSON.stringify(this.#options.ownAddresses()) === this.#addresses)
-        continue;
+      if (isOver || this.#isEnding) return;
+      if (this.#table.length === 0) continue;
+      if (this.#isWhole && JSON.stringify(this.#options.ownAddresses()) === this.#addresses) continue;
       try {
-        await this.apply(this.#table, { conversations: 'drain' });
-        this.#trouble('addresses', undefined);
+        // Another table may be on its way: the one to take again is the one that is there then.
+        await this.#inTurn(() => this.#apply(this.#table, { conversations: 'drain' }));
       } catch (error) {
-        this.#trouble('addresses', error as NatwardError);
-        this.#addresses = JSON.stringify(this.#options.ownAddresses());
+        if (this.#isEnding) return;
+        this.#isWhole = false;
+        this.#trouble('listen', error as NatwardError);
       }
     }
   }
@@ -378,6 +425,10 @@ export class Relay implements ForwardEngine {
         return one.state.isOver || rule === undefined || !isSame(rule, one.state.rule);
       })
       .map(shown);
+  }
+
+  refusal(rule: Rule, packet: FirstPacket): Promise<string | null> {
+    return this.gate.refusal(rule, packet.source.address);
   }
 
   activity(): ReadonlyMap<string, Activity> {
@@ -398,11 +449,9 @@ export class Relay implements ForwardEngine {
   }
 
   async drain(limitMs: number): Promise<void> {
+    this.#isEnding = true;
     await this.#applying;
-    for (const [key, open] of this.#open) {
-      open.retire();
-      if (open.place.protocol === 'udp') this.#retired.set(key, open);
-    }
+    for (const [key, open] of this.#open) this.#retire(key, open);
     this.#open.clear();
     const endMs = this.clock.steady() + limitMs;
     // A conversation of UDP has no end of its own.
@@ -411,6 +460,7 @@ export class Relay implements ForwardEngine {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isEnding = true;
     this.#over.abort(OVER);
     await this.#applying;
     for (const open of [...this.#open.values(), ...this.#retired.values()]) open.close();
@@ -429,14 +479,13 @@ class PlaceContext implements TcpContext, UdpContext {
   readonly place: Place;
   readonly endpoint: Endpoint;
   readonly isWild: boolean;
-  states: readonly RuleState[];
+  states: readonly RuleState[] = [];
 
-  constructor(relay: Relay, place: Place, states: readonly RuleState[]) {
+  constructor(relay: Relay, place: Place) {
     this.relay = relay;
     this.place = place;
     this.endpoint = { address: place.address, port: place.port };
-    this.isWild = place.address === '::' || place.address === '0.0.0.0';
-    this.states = states;
+    this.isWild = isWild(place);
   }
 
   get clock(): Clock {
@@ -449,6 +498,10 @@ class PlaceContext implements TcpContext, UdpContext {
 
   get streams(): Streams {
     return this.relay.streams;
+  }
+
+  get datagrams(): Datagrams {
+    return this.relay.datagrams;
   }
 
   get tick(): number {
@@ -464,7 +517,7 @@ class PlaceContext implements TcpContext, UdpContext {
     if (this.protocol === 'udp' && this.relay.isFull) {
       return { state: undefined, reason: 'too many conversations run' };
     }
-    return this.relay.gate.admit(this.protocol, arrival, this.states);
+    return this.relay.gate.admit(this.protocol, arrival, this);
   }
 
   get protocol(): TransportProtocol {
@@ -500,10 +553,6 @@ function statesOf({ rules }: Place, states: ReadonlyMap<string, RuleState>): rea
   return rules.map(({ id }) => states.get(id) as RuleState);
 }
 
-function keyOf({ protocol, address, port }: Place): string {
-  return `${protocol} ${address} ${port}`;
-}
-
 function portKey({ protocol, port }: Place): string {
   return `${protocol} ${port}`;
 }
@@ -523,6 +572,16 @@ function shown(one: Shown & { readonly protocol: TransportProtocol }): Conversat
   };
 }
 
+function isWild({ address }: Place): boolean {
+  return address === ANY_IPV6 || address === ANY_IPV4;
+}
+
+/** Reports whether one socket cannot listen at both, which have one port. */
+function overlap(a: Place, b: Place): boolean {
+  if (a.address === b.address || a.address === ANY_IPV6 || b.address === ANY_IPV6) return true;
+  return (isWild(a) || isWild(b)) && family(a.address) === family(b.address);
+}
+
 /** The names that the rules send to. */
 function namesIn(table: Table): ReadonlySet<string> {
   return new Set(
@@ -532,9 +591,8 @@ function namesIn(table: Table): ReadonlySet<string> {
   );
 }
 
-function listenFailure(place: Place, code: string, [state]: readonly RuleState[]): NatwardError {
-  const { protocol, address, port } = place;
-  const what = `${protocol.toUpperCase()} ${formatEndpoint({ address, port })}, for rule ${state?.rule.id}`;
+function listenFailure({ protocol, address, port, rules: [rule] }: Place, code: string): NatwardError {
+  const what = `${protocol.toUpperCase()} ${formatEndpoint({ address, port })}, for rule ${rule?.id}`;
   const flag = protocol === 'tcp' ? 't' : 'u';
   switch (code) {
     case 'EADDRINUSE':

@@ -26,6 +26,12 @@ export interface GateOptions {
   readonly openPerClient: number;
 }
 
+const REFUSES = 'its rule refuses';
+/** Where the conversation came: the rules may be others once the names of its client are known. */
+interface PlaceRules {
+  readonly states: readonly RuleState[];
+}
+
 /** The files are read again so often at most. */
 const HOSTS_MS = 2000;
 
@@ -85,22 +91,18 @@ export class Gate implements Surroundings {
     return [];
   }
 
-  admit(
-    protocol: TransportProtocol,
-    arrival: Arrival,
-    states: readonly RuleState[],
-  ): Promise<Admission> | Admission {
-    if (!states.some(({ rule }) => listsOf(rule).needsNames))
-      return this.#decide(protocol, arrival, states, []);
+  admit(protocol: TransportProtocol, arrival: Arrival, place: PlaceRules): Promise<Admission> | Admission {
+    if (!place.states.some(({ rule }) => listsOf(rule).needsNames))
+      return this.#decide(protocol, arrival, place, []);
     return this.#options.names
       .namesOf(arrival.client.address)
-      .then((names) => this.#decide(protocol, arrival, states, names));
+      .then((names) => this.#decide(protocol, arrival, place, names));
   }
 
   #decide(
     protocol: TransportProtocol,
     { client, local }: Arrival,
-    states: readonly RuleState[],
+    { states }: PlaceRules,
     names: readonly string[],
   ): Admission {
     const packet: FirstPacket = { direction: 'in', protocol, source: client, destination: local, names };
@@ -108,11 +110,18 @@ export class Gate implements Surroundings {
     const state = states.find(({ rule }) => mismatch(rule, withAdapter(packet, rule), this) === undefined);
     if (state === undefined) return { state, reason: 'no rule is for it' };
     const { rule } = state;
-    if (rule.verdict === 'refuse' || rule.verdict === 'drop') return { state, reason: 'its rule refuses' };
+    if (rule.verdict === 'refuse' || rule.verdict === 'drop') return { state, reason: REFUSES };
     const reason =
       this.#denial(rule, client.address, names) ??
-      state.admit(client.address, this.#options.clock.now(), this.#options.openPerClient);
+      state.admit(client.address, this.#options.clock, this.#options.openPerClient);
     return reason === undefined ? { state, reason } : { state, reason };
+  }
+
+  /** What the rule says to a client that it is for: null where it may pass. */
+  async refusal(rule: Rule, address: IpAddress): Promise<string | null> {
+    if (rule.verdict === 'refuse' || rule.verdict === 'drop') return REFUSES;
+    const names = listsOf(rule).needsNames ? await this.#options.names.namesOf(address) : [];
+    return this.#denial(rule, address, names) ?? null;
   }
 
   #denial(rule: Rule, address: IpAddress, names: readonly string[]): string | undefined {

@@ -12,7 +12,6 @@ import type { Endpoint } from '../../net/endpoint.ts';
 import { getSystemErrorName } from 'node:util';
 import {
   type Dial,
-  ignore,
   ListenError,
   NOBODY,
   type Stream,
@@ -55,11 +54,16 @@ interface TcpBinding {
 
 interface StreamBinding {
   readonly WriteWrap: new () => WriteRequest;
-  readonly ShutdownWrap: new () => { oncomplete?: (status: number) => void };
+  readonly ShutdownWrap: new () => ShutdownRequest;
   /** Where the last read and write tell how they went. */
   readonly streamBaseState: Int32Array;
   readonly kReadBytesOrError: number;
   readonly kLastWriteWasAsync: number;
+}
+
+interface ShutdownRequest {
+  stream?: HandleStream;
+  oncomplete?: (this: ShutdownRequest, status: number) => void;
 }
 
 interface WriteRequest {
@@ -198,8 +202,14 @@ class HandleStream implements Stream {
   buffer: Uint8Array | undefined;
   smallReads = 0;
   isClosed = false;
+  /** While it is not, what its buffer holds may be pending on another stream. */
+  isReading = false;
   isPending = false;
   isEnding = false;
+  /** FIN is on its way, and is to be followed by RST where it says so. */
+  isShutting = false;
+  isReset = false;
+  isAskedAgain = false;
 
   constructor(handle: TcpHandle, binding: StreamBinding, buffers: Buffers) {
     this.handle = handle;
@@ -224,11 +234,14 @@ class HandleStream implements Stream {
       this.buffer = this.buffers.take(0) as Uint8Array;
       this.handle.useUserBuffer(this.buffer);
     }
+    this.isReading = true;
     this.handle.readStart();
   }
 
   stop(): void {
-    if (!this.isClosed) this.handle.readStop();
+    if (this.isClosed) return;
+    this.isReading = false;
+    this.handle.readStop();
   }
 
   write(chunk: Uint8Array): 'sent' | 'pending' {
@@ -257,16 +270,21 @@ class HandleStream implements Stream {
 
   #shutdown(): void {
     const request = new this.binding.ShutdownWrap();
+    request.stream = this;
+    request.oncomplete = afterShutdown;
     // One that the other end has closed needs no FIN any more: reading tells.
-    request.oncomplete = ignore;
-    this.handle.shutdown(request);
+    this.isShutting = this.handle.shutdown(request) === 0;
   }
 
   reset(): void {
     if (this.isClosed) return;
     this.#over();
-    // A reset while FIN is on its way is refused, and closing is what is left.
-    if (this.handle.reset() !== 0) this.handle.close();
+    // While FIN is on its way a reset is refused, and Node then never closes the handle.
+    if (!this.isShutting) this.handle.reset();
+    else {
+      this.isReset = true;
+      this.handle.readStop();
+    }
   }
 
   close(): void {
@@ -277,7 +295,7 @@ class HandleStream implements Stream {
 
   rest(): void {
     // Windows may have a read under way into the buffer that is there.
-    if (this.isClosed || this.isPending || this.buffer === undefined || process.platform === 'win32') return;
+    if (this.isClosed || !this.isReading || this.buffer === undefined || process.platform === 'win32') return;
     if (this.buffer.length === SIZES[0]) return;
     this.swap(0);
     this.handle.useUserBuffer(this.buffer);
@@ -296,6 +314,15 @@ class HandleStream implements Stream {
   #over(): void {
     this.isClosed = true;
     if (this.buffer !== undefined) this.buffers.giveBack(this.buffer);
+  }
+
+  /** To libuv an RST that comes right behind data is an end: where the peer is gone too, reading once more tells. */
+  ended(): void {
+    if (this.isAskedAgain || this.handle.getpeername({}) === 0) this.owner.ended(this);
+    else {
+      this.isAskedAgain = true;
+      this.handle.readStart();
+    }
   }
 
   /** Closes it and tells its owner. */
@@ -324,15 +351,15 @@ function onRead(this: TcpHandle): Uint8Array | undefined {
     const buffer = stream.buffer as Uint8Array;
     const isFull = count === buffer.length;
     stream.owner.received(stream, isFull ? buffer : buffer.subarray(0, count));
-    return stream.isClosed ? undefined : fitted(stream, buffer, count);
+    return stream.isReading && !stream.isClosed ? fitted(stream, buffer, count) : undefined;
   }
   if (count === 0) return undefined;
-  if (nameOf(count) === EOF) stream.owner.ended(stream);
+  if (nameOf(count) === EOF) stream.ended();
   else stream.fail(count);
   return undefined;
 }
 
-/** Another buffer where this one is too small or too large for what comes; the old one stays with what is pending. */
+/** Another buffer where this one is too small or too large for what comes. */
 function fitted(stream: HandleStream, buffer: Uint8Array, count: number): Uint8Array | undefined {
   if (count === buffer.length) {
     const size = SIZES.findIndex((one) => one > count);
@@ -351,6 +378,12 @@ function afterWrite(this: WriteRequest, status: number): void {
   this.chunk = undefined;
   if (status !== 0) stream.fail(status);
   else stream.sent();
+}
+
+function afterShutdown(this: ShutdownRequest): void {
+  const stream = this.stream as HandleStream;
+  stream.isShutting = false;
+  if (stream.isReset) stream.handle.reset();
 }
 
 /** Hands out buffers, the large ones within limits. */

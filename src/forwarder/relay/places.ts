@@ -48,6 +48,7 @@ export function planPlaces(table: Table, own: readonly InterfaceAddress[]): Plan
       continue;
     }
     const ranges = portsOf(rule);
+    let isSomewhere = false;
     work += ranges.reduce((sum, range) => sum + portCount(range), 0) * rule.protocols.length;
     if (work > MAX_WORK)
       throw new NatwardError(
@@ -59,6 +60,7 @@ export function planPlaces(table: Table, own: readonly InterfaceAddress[]): Plan
         for (let port = first; port <= last; port++) {
           const isOuter = rule.to.addresses.length === 0 && leadsBack(rule, port, { ownAddresses });
           const taker = { rule, addresses: isOuter ? outer(addresses, ownAddresses, wild) : addresses };
+          isSomewhere ||= taker.addresses.length > 0;
           const key = `${protocol} ${port}`;
           const entry = ports.get(key);
           if (entry === undefined) ports.set(key, { protocol, port, takers: [taker] });
@@ -66,6 +68,8 @@ export function planPlaces(table: Table, own: readonly InterfaceAddress[]): Plan
         }
       }
     }
+    if (!isSomewhere)
+      waiting.push({ ruleId: rule.id, reason: 'this host has no address but the loopback one' });
   }
   const places = new Map<string, Place>();
   for (const { protocol, port, takers } of ports.values()) {
@@ -93,19 +97,33 @@ function placesAt(
   const addresses = [...new Set(takers.flatMap((taker) => taker.addresses))];
   const [first] = addresses;
   if (addresses.length === 1 && first !== undefined) return [{ protocol, address: first, port, rules }];
-  if (addresses.includes(wild)) {
+  const wide = addresses.includes(wild) ? wild : addresses.includes(ANY_IPV4) ? ANY_IPV4 : undefined;
+  if (wide !== undefined) {
     // A datagram does not tell which address it was sent to; a connection does.
-    if (protocol === 'tcp') return [{ protocol, address: wild, port, rules }];
-    const [one, other] = [
-      takers.find((taker) => taker.addresses.includes(wild)),
-      takers.find((taker) => !taker.addresses.includes(wild)),
-    ];
-    throw new NatwardError(
-      'CONFLICT',
-      `UDP ${port}: rule ${one?.rule.id} listens on every address and rule ${other?.rule.id} on single ones`,
-      { advice: 'Name the addresses in both rules.' },
-    );
+    const isCovered = (address: IpAddress) => wide !== ANY_IPV4 || !address.includes(':');
+    if (protocol === 'udp') {
+      const single = takers.find((taker) => taker.addresses.some((one) => one !== wide && isCovered(one)));
+      const every = takers.find((taker) => taker.addresses.includes(wide));
+      if (single !== undefined) {
+        throw new NatwardError(
+          'CONFLICT',
+          `UDP ${port}: rule ${every?.rule.id} listens on every address and rule ${single.rule.id} on single ones`,
+          { advice: 'Name the addresses in both rules.' },
+        );
+      }
+    }
+    const others = addresses.filter((address) => !isCovered(address));
+    return [{ protocol, address: wide, port, rules }, ...placesOf(others, protocol, port, takers)];
   }
+  return placesOf(addresses, protocol, port, takers);
+}
+
+function placesOf(
+  addresses: readonly IpAddress[],
+  protocol: TransportProtocol,
+  port: number,
+  takers: readonly Taker[],
+): Place[] {
   return addresses.map((address) => ({
     protocol,
     address,
@@ -124,6 +142,10 @@ function addressesOf(rule: Rule, own: readonly InterfaceAddress[], wild: IpAddre
   }
   if (addresses.length === 0) return [wild];
   // One address is listened on as it is written: the kernel knows all of 127.0.0.0/8, no interface has it.
+  if (addresses.some((one) => one.kind === 'network' && one.prefixLength === 0 && one.address === ANY_IPV4)) {
+    const ipv6 = own.map(({ address }) => address).filter((address) => address.includes(':'));
+    return [ANY_IPV4, ...ipv6.filter((address) => isNamed(rule, address))];
+  }
   const single = addresses.flatMap((one) => (one.kind === 'network' && isSingle(one) ? [one.address] : []));
   const inside = own.map(({ address }) => address).filter((address) => isNamed(rule, address));
   return [...new Set([...single, ...inside])];

@@ -1,6 +1,7 @@
 /** What a rule has let through and may let through yet: its activity light, its limits. */
 
 import type { Endpoint } from '../../net/endpoint.ts';
+import type { Clock } from '../../system/clock.ts';
 import { type AccessMatcher, compileAccess } from '../access.ts';
 import type { Activity } from '../engine.ts';
 import type { Rule } from '../rule.ts';
@@ -24,34 +25,49 @@ export class RuleState {
   refused = 0;
   lastAtMs: number | null = null;
   lastRefusal: string | null = null;
+  /** What it was before an edit, while conversations of that run. */
+  #before: RuleState | undefined;
   readonly #openOf = new Map<string, number>();
   /** Conversations that may begin now. */
   readonly #begin: Bucket | undefined;
   readonly #bytes: Bucket | undefined;
   #quotaLeft: number;
 
-  constructor(rule: Rule, nowMs: number) {
+  constructor(rule: Rule, steadyMs: number) {
     this.rule = rule;
     this.greets = rule.acceptProxy === undefined ? undefined : compileAccess(rule.acceptProxy);
     const { newPerSecond, bytesPerSecond, quotaBytes } = rule.limits;
-    if (newPerSecond !== undefined) this.#begin = new Bucket(newPerSecond, newPerSecond, nowMs);
+    if (newPerSecond !== undefined) this.#begin = new Bucket(newPerSecond, newPerSecond, steadyMs);
     if (bytesPerSecond !== undefined) {
       const burst = Math.max(bytesPerSecond * BURST_SECONDS, MIN_BURST_BYTES);
-      this.#bytes = new Bucket(bytesPerSecond, burst, nowMs);
+      this.#bytes = new Bucket(bytesPerSecond, burst, steadyMs);
     }
     this.#quotaLeft = quotaBytes ?? Number.POSITIVE_INFINITY;
   }
 
-  /** What was counted before an edit is not lost by it; the quota begins anew. */
+  /** What was counted before an edit is not lost by it, nor what its conversations yet count; the quota begins anew. */
   inherit(before: RuleState): void {
-    this.bytesIn = before.bytesIn;
-    this.bytesOut = before.bytesOut;
-    this.packetsIn = before.packetsIn;
-    this.packetsOut = before.packetsOut;
-    this.conversations = before.conversations;
-    this.refused = before.refused;
-    this.lastAtMs = before.lastAtMs;
-    this.lastRefusal = before.lastRefusal;
+    this.#before = before;
+    this.#fold();
+  }
+
+  /** Takes over the counts of those before it that nothing runs under any more. */
+  #fold(): void {
+    const before = this.#before;
+    if (before === undefined) return;
+    before.#fold();
+    if (before.open > 0) return;
+    Object.assign(this, sumOf(this, before));
+    this.#before = before.#before;
+  }
+
+  #openNow(): number {
+    return this.open + (this.#before === undefined ? 0 : this.#before.#openNow());
+  }
+
+  #openNowOf(client: string): number {
+    const own = this.#openOf.get(client) ?? 0;
+    return own + (this.#before === undefined ? 0 : this.#before.#openNowOf(client));
   }
 
   /** Bytes are counted only against limits that there are. */
@@ -64,26 +80,27 @@ export class RuleState {
   }
 
   /** Takes bytes from the rate and the quota. Returns how long to wait before more may come, 0 for not at all. */
-  spend(bytes: number, nowMs: number): number {
+  spend(bytes: number, steadyMs: number): number {
     this.#quotaLeft -= bytes;
-    return this.#bytes?.take(bytes, nowMs) ?? 0;
+    return this.#bytes?.take(bytes, steadyMs) ?? 0;
   }
 
   /** Why one more conversation of this client may not begin, or undefined: then it has begun. */
-  admit(client: string, nowMs: number, defaultPerClient: number): string | undefined {
+  admit(client: string, clock: Clock, defaultPerClient: number): string | undefined {
     const { open, openPerClient = defaultPerClient, newPerSecond } = this.rule.limits;
-    const own = this.#openOf.get(client) ?? 0;
+    const own = this.#openNowOf(client);
+    const steadyMs = clock.steady();
     if (this.isUsedUp) return 'its quota is used up';
-    if (open !== undefined && this.open >= open) return `${open} conversations are open, its limit`;
+    if (open !== undefined && this.#openNow() >= open) return `${open} conversations are open, its limit`;
     if (own >= openPerClient) return `${client} has ${own} conversations open, the limit of each client`;
-    if (this.#begin !== undefined && !this.#begin.has(1, nowMs)) {
+    if (this.#begin !== undefined && !this.#begin.has(1, steadyMs)) {
       return `more than ${newPerSecond} conversations began in a second`;
     }
-    this.#begin?.take(1, nowMs);
-    this.#openOf.set(client, own + 1);
+    this.#begin?.take(1, steadyMs);
+    this.#openOf.set(client, (this.#openOf.get(client) ?? 0) + 1);
     this.open++;
     this.conversations++;
-    this.lastAtMs = nowMs;
+    this.lastAtMs = clock.now();
     return undefined;
   }
 
@@ -102,11 +119,37 @@ export class RuleState {
   }
 
   get activity(): Activity {
-    const { bytesIn, bytesOut, packetsIn, packetsOut, open, conversations, refused, lastAtMs, lastRefusal } =
-      this;
-    return { bytesIn, bytesOut, packetsIn, packetsOut, open, conversations, refused, lastAtMs, lastRefusal };
+    this.#fold();
+    return { ...sumOf(this, this.#before?.activity), open: this.#openNow() };
   }
 }
+
+/** Of both, without what is open. */
+function sumOf(one: Activity, before: Activity = NOTHING): Omit<Activity, 'open'> {
+  const times = [one.lastAtMs, before.lastAtMs].filter((atMs) => atMs !== null);
+  return {
+    bytesIn: one.bytesIn + before.bytesIn,
+    bytesOut: one.bytesOut + before.bytesOut,
+    packetsIn: one.packetsIn + before.packetsIn,
+    packetsOut: one.packetsOut + before.packetsOut,
+    conversations: one.conversations + before.conversations,
+    refused: one.refused + before.refused,
+    lastAtMs: times.length === 0 ? null : Math.max(...times),
+    lastRefusal: one.lastRefusal ?? before.lastRefusal,
+  };
+}
+
+const NOTHING: Activity = {
+  bytesIn: 0,
+  bytesOut: 0,
+  packetsIn: 0,
+  packetsOut: 0,
+  open: 0,
+  conversations: 0,
+  refused: 0,
+  lastAtMs: null,
+  lastRefusal: null,
+};
 
 /** Fills by so much a second, and holds so much. */
 class Bucket {

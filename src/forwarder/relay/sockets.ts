@@ -91,8 +91,8 @@ class SocketStream implements Stream {
 
   write(chunk: Uint8Array): 'sent' | 'pending' {
     if (this.#isClosed || !this.#socket.writable) return 'sent';
-    this.#socket.write(chunk, () => {
-      if (!this.#isClosed && this.#socket.writableLength === 0) this.owner.drained(this);
+    this.#socket.write(chunk, (error) => {
+      if (!error && !this.#isClosed && this.#socket.writableLength === 0) this.owner.drained(this);
     });
     return 'pending';
   }
@@ -104,15 +104,16 @@ class SocketStream implements Stream {
   reset(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#socket.resetAndDestroy();
+    const { writableEnded, writableLength, writableFinished } = this.#socket;
+    // While FIN is on its way a reset is refused, and Node then never closes the handle.
+    if (!writableEnded || writableLength > 0 || writableFinished) this.#socket.resetAndDestroy();
+    else this.#socket.once('finish', () => this.#socket.resetAndDestroy());
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    // Unlike destroy() it sends what waits first; what comes meanwhile is nobody's.
-    this.#socket.end();
-    this.#socket.destroySoon();
+    this.#socket.destroy();
   }
 
   rest(): void {

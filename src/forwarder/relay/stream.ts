@@ -34,6 +34,7 @@ export interface Stream {
   end(): void;
   /** Sends RST and closes. */
   reset(): void;
+  /** What is pending is lost. */
   close(): void;
   /** It has been quiet for a while: its buffer may be small again. */
   rest(): void;

@@ -20,6 +20,7 @@ export class TargetNames {
   readonly #clock: Clock;
   readonly #known = new Map<string, Known>();
   readonly #asking = new Map<string, Promise<readonly IpAddress[]>>();
+  readonly #askingBack = new Map<IpAddress, Promise<readonly string[]>>();
   readonly #clients = new Map<IpAddress, { readonly names: readonly string[]; readonly untilMs: number }>();
 
   constructor(names: Names, clock: Clock) {
@@ -62,13 +63,21 @@ export class TargetNames {
   }
 
   /** The names of a client that lead back to it. */
-  async namesOf(address: IpAddress): Promise<readonly string[]> {
-    const nowMs = this.#clock.steady();
+  namesOf(address: IpAddress): Promise<readonly string[]> {
     const known = this.#clients.get(address);
-    if (known !== undefined && nowMs < known.untilMs) return known.names;
+    if (known !== undefined && this.#clock.steady() < known.untilMs) return Promise.resolve(known.names);
+    let asking = this.#askingBack.get(address);
+    if (asking === undefined) {
+      asking = this.#askBack(address).finally(() => this.#askingBack.delete(address));
+      this.#askingBack.set(address, asking);
+    }
+    return asking;
+  }
+
+  async #askBack(address: IpAddress): Promise<readonly string[]> {
     const names = await this.#names.namesOf(address);
     this.#clients.delete(address);
-    this.#clients.set(address, { names, untilMs: nowMs + CLIENT_SECONDS * 1000 });
+    this.#clients.set(address, { names, untilMs: this.#clock.steady() + CLIENT_SECONDS * 1000 });
     const [oldest] = this.#clients.keys();
     if (this.#clients.size > MAX_CLIENTS && oldest !== undefined) this.#clients.delete(oldest);
     return names;

@@ -9,11 +9,12 @@
 
 import { isNatwardError } from '../../errors.ts';
 import type { Endpoint } from '../../net/endpoint.ts';
+import { OVER } from '../../system/clock.ts';
 import { encodeProxyHeader, readProxyHeader } from '../../wire/proxy-protocol.ts';
 import { portsOf } from '../decide.ts';
 import { Attempt, type Dialing } from './dial.ts';
 import type { RuleState, Shown } from './rule-state.ts';
-import type { Stream, StreamOwner } from './stream.ts';
+import { ignore, type Stream, type StreamOwner } from './stream.ts';
 import { Tap } from './tap.ts';
 
 /** What a conversation needs of the engine. */
@@ -69,10 +70,14 @@ export class TcpConversation implements StreamOwner, Shown {
   #attempt: Attempt | undefined;
   #tap: Tap | undefined;
   #state: RuleState | undefined;
+  /** Where it came; a header of the PROXY protocol speaks of where its client had sent to. */
+  readonly #arrivedAt: Endpoint;
   #client: Endpoint;
   #local: Endpoint;
   /** What was read before the target was there. */
   #early: Uint8Array | undefined;
+  /** Ends the waits for the rule's rate. */
+  #waits: AbortController | undefined;
   #isGreeting = false;
   #isOver = false;
   #idleMs = DEFAULT_IDLE_MS;
@@ -87,6 +92,7 @@ export class TcpConversation implements StreamOwner, Shown {
     this.#context = context;
     this.#near = { stream, held: 0, hasEnded: false };
     this.#client = arrival.client;
+    this.#arrivedAt = arrival.local;
     this.#local = arrival.local;
     this.#lastTick = context.tick;
     this.beganAtMs = context.clock.now();
@@ -115,7 +121,7 @@ export class TcpConversation implements StreamOwner, Shown {
 
   /** Asks who decides, and dials. */
   begin(): void {
-    const admission = this.#context.admit({ client: this.#client, local: this.#local });
+    const admission = this.#context.admit({ client: this.#client, local: this.#arrivedAt });
     if (admission instanceof Promise) void admission.then((answer) => this.#admitted(answer));
     else this.#admitted(admission);
   }
@@ -146,13 +152,13 @@ export class TcpConversation implements StreamOwner, Shown {
     this.#context.opened(this);
     const ports = portsOf(rule);
     if (rule.clone !== undefined) {
-      this.#tap = new Tap(rule.clone, { local: this.#local, ports }, this.#context);
+      this.#tap = new Tap(rule.clone, { local: this.#arrivedAt, ports }, this.#context);
       this.#context.tapped(this.#tap);
     }
     this.#attempt = new Attempt(
       {
         targets: rule.verdict === 'monitor' ? SAME_PORT : rule.targets,
-        local: this.#local,
+        local: this.#arrivedAt,
         ports,
         from: this.#source(),
         limitMs: rule.connectSeconds === undefined ? DEFAULT_CONNECT_MS : rule.connectSeconds * 1000,
@@ -184,7 +190,7 @@ export class TcpConversation implements StreamOwner, Shown {
     const early = this.#early;
     this.#early = undefined;
     if (this.#announce(stream, early) === 'pending') this.#near.held |= HELD_BY_PEER;
-    if (this.#near.hasEnded) stream.end();
+    if (early !== undefined && this.state.isMetered) this.#meter(this.#near, early.length);
     stream.start();
     if (this.#near.held === 0) this.#near.stream.start();
   }
@@ -197,7 +203,10 @@ export class TcpConversation implements StreamOwner, Shown {
       const header = { protocol: 'tcp', source: this.#client, destination: this.#local } as const;
       chunks.unshift(encodeProxyHeader(proxy, header));
     }
-    if (early !== undefined) this.#count(this.#near, early.length);
+    if (early !== undefined) {
+      this.#tap?.write(early);
+      this.#count(this.#near, early.length);
+    }
     return chunks.length === 0 ? 'sent' : stream.write(Buffer.concat(chunks));
   }
 
@@ -234,7 +243,10 @@ export class TcpConversation implements StreamOwner, Shown {
     }
     if (waitMs <= 0) return;
     this.#hold(from, HELD_BY_RATE);
-    void this.#context.clock.sleep(waitMs).then(() => this.#letGo(from, HELD_BY_RATE));
+    this.#waits ??= new AbortController();
+    void this.#context.clock
+      .sleep(waitMs, this.#waits.signal)
+      .then(() => this.#letGo(from, HELD_BY_RATE), ignore);
   }
 
   #hold(way: Way, why: number): void {
@@ -326,7 +338,10 @@ export class TcpConversation implements StreamOwner, Shown {
       this.#attempt.look(nowMs);
       return;
     }
-    if (this.#lastTick >= tick - 1) {
+    // While the names of its client are asked for it has no rule, and what its rate holds up is not silent.
+    if (this.#state === undefined) return;
+    const isHeldByRate = ((this.#near.held | (this.#far?.held ?? 0)) & HELD_BY_RATE) !== 0;
+    if (this.#lastTick >= tick - 1 || isHeldByRate) {
       this.#lastMs = nowMs;
       return;
     }
@@ -350,6 +365,7 @@ export class TcpConversation implements StreamOwner, Shown {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#attempt?.giveUp();
+    this.#waits?.abort(OVER);
     this.#tap?.end();
     this.#near.stream[how]();
     this.#far?.stream[how]();

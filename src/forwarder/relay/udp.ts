@@ -6,18 +6,25 @@
  * while it is found out who decides and where the target is.
  */
 
-import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
-import { family, parseAddress } from '../../net/address.ts';
+import { parseAddress } from '../../net/address.ts';
 import type { Endpoint } from '../../net/endpoint.ts';
 import { encodeProxyHeader } from '../../wire/proxy-protocol.ts';
 import { portsOf } from '../decide.ts';
 import type { Target } from '../rule.ts';
+import {
+  type DatagramDial,
+  type DatagramListener,
+  type DatagramOwner,
+  type Datagrams,
+  type DatagramSocket,
+  type Sender,
+} from './datagram.ts';
 import { type Dialing, endpointsOf } from './dial.ts';
 import type { RuleState, Shown } from './rule-state.ts';
-import { ListenError } from './stream.ts';
 import type { Admission, Arrival } from './tcp.ts';
 
 export interface UdpContext extends Pick<Dialing, 'clock' | 'names'> {
+  readonly datagrams: Datagrams;
   readonly tick: number;
   admit(arrival: Arrival): Promise<Admission> | Admission;
   opened(conversation: UdpConversation): void;
@@ -30,10 +37,11 @@ export interface UdpContext extends Pick<Dialing, 'clock' | 'names'> {
 
 /** RFC 4787, REQ-5: a mapping lives two minutes at least. */
 const DEFAULT_IDLE_MS = 120_000;
-/** Datagrams that wait for their target. */
+/** Datagrams that wait for their target, and what they hold: the largest one, at least. */
 const MAX_WAITING = 16;
-/** The loss of a burst is the loss of what the kernel cannot hold. */
-const RECEIVE_BUFFER_BYTES = 2 ** 22;
+const MAX_WAITING_BYTES = 65_536;
+/** One datagram is lost, and the target is still there. EMSGSIZE also comes by ICMP, where the path is narrower. */
+const LOSSES: ReadonlySet<string> = new Set(['EMSGSIZE', 'EAGAIN', 'ENOBUFS', 'ENOMEM']);
 
 export interface UdpListener {
   readonly endpoint: Endpoint;
@@ -50,65 +58,58 @@ export async function listenUdp(
   at: { readonly address: string; readonly port: number },
   context: UdpContext,
 ): Promise<UdpListener> {
-  const socket = createSocket({
-    type: family(at.address) === 6 ? 'udp6' : 'udp4',
-    ipv6Only: at.address !== '::' && family(at.address) === 6,
-    lookup: asItIs,
-  });
-  await new Promise<void>((resolve, reject) => {
-    socket.once('error', (error: NodeJS.ErrnoException) => {
-      socket.close();
-      reject(new ListenError(error.code ?? error.message));
-    });
-    socket.bind({ address: at.address, port: at.port, exclusive: true }, () => {
-      socket.removeAllListeners('error');
-      resolve();
-    });
-  });
-  return new Listener(socket, at, context);
+  return new Listener(await context.datagrams.listen(at), context);
 }
 
-class Listener implements UdpListener {
+class Listener implements UdpListener, DatagramOwner {
   readonly endpoint: Endpoint;
-  readonly #socket: Socket;
+  readonly #socket: DatagramListener;
   readonly #context: UdpContext;
   /** By the client's port; there are rarely two addresses with the same one. */
   readonly #byPort = new Map<number, UdpConversation[]>();
+  /** Whose datagram was the last: the next one is often the same one's. */
+  #last: UdpConversation | undefined;
   #count = 0;
   #isRetired = false;
   #isClosed = false;
 
-  constructor(socket: Socket, at: { readonly address: string; readonly port: number }, context: UdpContext) {
+  constructor(socket: DatagramListener, context: UdpContext) {
     this.#socket = socket;
-    this.endpoint = { address: at.address, port: socket.address().port };
+    this.endpoint = socket.endpoint;
     this.#context = context;
-    trySize(socket);
-    // What was sent and refused is the client's loss: it shows in no socket of ours.
-    socket.on('error', () => undefined);
-    socket.on('message', (datagram, from) => this.#arrived(datagram, from));
+    socket.owner = this;
   }
 
-  #arrived(datagram: Buffer, from: RemoteInfo): void {
-    const known = this.#byPort.get(from.port)?.find(({ rawAddress }) => rawAddress === from.address);
-    if (known !== undefined) {
-      known.fromClient(datagram);
-      return;
-    }
+  received(datagram: Uint8Array, from: Sender): void {
+    const known = this.#conversationOf(from);
+    if (known === undefined) this.#begin(datagram, from);
+    else known.fromClient(datagram);
+  }
+
+  #conversationOf(from: Sender): UdpConversation | undefined {
+    if (this.#last?.isWith(from)) return this.#last;
+    const known = this.#byPort.get(from.port)?.find((one) => one.isWith(from));
+    this.#last = known;
+    return known;
+  }
+
+  #begin(datagram: Uint8Array, from: Sender): void {
     if (this.#isRetired) return;
     const address = parseAddress(from.address);
     if (address === undefined) return;
     const conversation = new UdpConversation(
       { client: { address, port: from.port }, local: this.endpoint },
-      from.address,
+      { socket: this.#socket, sender: from, over: () => this.#remove(conversation) },
       this.#context,
-      {
-        send: (answer) => this.#socket.send(answer, from.port, from.address),
-        over: () => this.#remove(conversation),
-      },
     );
     this.#byPort.set(from.port, [...(this.#byPort.get(from.port) ?? []), conversation]);
     this.#count++;
     conversation.begin(datagram);
+  }
+
+  /** What was sent and refused is the client's loss: it shows in no socket of ours. */
+  failed(): void {
+    // The other clients are well.
   }
 
   #remove(conversation: UdpConversation): void {
@@ -116,6 +117,7 @@ class Listener implements UdpListener {
     const left = (this.#byPort.get(port) ?? []).filter((one) => one !== conversation);
     if (left.length > 0) this.#byPort.set(port, left);
     else this.#byPort.delete(port);
+    if (this.#last === conversation) this.#last = undefined;
     this.#count--;
     if (this.#isRetired && this.#count === 0) this.close();
   }
@@ -139,25 +141,28 @@ class Listener implements UdpListener {
 }
 
 interface ClientSide {
-  send(datagram: Uint8Array): void;
+  readonly socket: DatagramSocket;
+  readonly sender: Sender;
   /** Nothing is known about it any more. */
   over(): void;
 }
 
-export class UdpConversation implements Shown {
+/** As the owner of a socket it hears the target. */
+export class UdpConversation implements Shown, DatagramOwner {
   readonly id: number;
   readonly beganAtMs: number;
   readonly client: Endpoint;
   readonly local: Endpoint;
-  /** As the socket writes it. */
-  readonly rawAddress: string;
   readonly #context: UdpContext;
   readonly #side: ClientSide;
+  readonly #sender: Sender;
   #state: RuleState | undefined;
-  #target: Socket | undefined;
-  #clone: Socket | undefined;
+  #target: DatagramSocket | undefined;
+  #clone: DatagramSocket | undefined;
   #header: Uint8Array | undefined;
-  #waiting: Uint8Array[] = [];
+  /** Until the target can be sent to. */
+  #waiting: Uint8Array[] | undefined = [];
+  #waitingBytes = 0;
   #isOver = false;
   #idleMs = DEFAULT_IDLE_MS;
   #lastTick: number;
@@ -166,13 +171,13 @@ export class UdpConversation implements Shown {
   bytesIn = 0;
   bytesOut = 0;
 
-  constructor(arrival: Arrival, rawAddress: string, context: UdpContext, side: ClientSide) {
+  constructor(arrival: Arrival, side: ClientSide, context: UdpContext) {
     this.id = context.nextId();
     this.client = arrival.client;
     this.local = arrival.local;
-    this.rawAddress = rawAddress;
     this.#context = context;
     this.#side = side;
+    this.#sender = side.sender;
     this.#lastTick = context.tick;
     this.beganAtMs = context.clock.now();
     this.#lastMs = context.clock.steady();
@@ -189,12 +194,23 @@ export class UdpConversation implements Shown {
     return this.#state as RuleState;
   }
 
+  isWith({ address, port }: Sender): boolean {
+    return this.#sender.port === port && this.#sender.address === address;
+  }
+
   begin(datagram: Uint8Array): void {
-    this.#waiting.push(datagram);
+    this.#wait(datagram);
     this.#context.begun(this);
     const admission = this.#context.admit({ client: this.client, local: this.local });
     if (admission instanceof Promise) void admission.then((answer) => this.#admitted(answer));
     else this.#admitted(admission);
+  }
+
+  #wait(datagram: Uint8Array): void {
+    if (this.#waiting === undefined || this.#waiting.length >= MAX_WAITING) return;
+    if (this.#waitingBytes + datagram.length > MAX_WAITING_BYTES) return;
+    this.#waitingBytes += datagram.length;
+    this.#waiting.push(datagram);
   }
 
   #admitted(admission: Admission): void {
@@ -229,17 +245,38 @@ export class UdpConversation implements Shown {
       return;
     }
     this.target = to;
-    try {
-      this.#target = await this.#connect(to, (datagram) => this.#fromTarget(datagram));
-      if (copyTo !== undefined)
-        this.#clone = await this.#connect(copyTo, () => undefined).catch(() => undefined);
-    } catch (error) {
-      this.#refuse((error as NodeJS.ErrnoException).code ?? String(error));
+    const { socket, code } = await this.#connect(to);
+    if (this.#isOver) {
+      socket?.close();
       return;
     }
-    const waiting = this.#waiting;
-    this.#waiting = [];
+    if (socket === undefined) {
+      this.#refuse(code);
+      return;
+    }
+    socket.owner = this;
+    this.#target = socket;
+    // After the target, which has the first right to a port that the rule fixes.
+    if (copyTo !== undefined) {
+      this.#clone = (await this.#connect(copyTo)).socket;
+      if (this.#isOver) this.#clone?.close();
+    }
+    const waiting = this.#waiting ?? [];
+    this.#waiting = undefined;
     for (const datagram of waiting) this.#forward(datagram);
+  }
+
+  #connect(to: Endpoint): Promise<{ readonly socket: DatagramSocket | undefined; readonly code: string }> {
+    return new Promise((resolve) => {
+      const done: DatagramDial['done'] = (socket, code = 'it failed') => resolve({ socket, code });
+      this.#context.datagrams.connect({ to, from: this.#source(), done });
+    });
+  }
+
+  #source(): DatagramDial['from'] {
+    const { source } = this.state.rule;
+    if (source === undefined) return undefined;
+    return { address: source.address, port: source.port === 'same' ? this.client.port : source.port };
   }
 
   #refuse(reason: string): void {
@@ -262,70 +299,37 @@ export class UdpConversation implements Shown {
     return undefined;
   }
 
-  #connect(to: Endpoint, received: (datagram: Buffer) => void): Promise<Socket> {
-    const socket = createSocket({ type: family(to.address) === 6 ? 'udp6' : 'udp4', lookup: asItIs });
-    return new Promise((resolve, reject) => {
-      const failed = (error: Error) => {
-        socket.close();
-        reject(error);
-      };
-      socket.once('error', failed);
-      const reach = () =>
-        socket.connect(to.port, to.address, () => {
-          if (this.#isOver) {
-            socket.close();
-            return;
-          }
-          socket.off('error', failed);
-          socket.on('error', (error: NodeJS.ErrnoException) => this.#targetFailed(socket, error));
-          socket.on('message', received);
-          trySize(socket);
-          resolve(socket);
-        });
-      const { source } = this.state.rule;
-      if (source === undefined) reach();
-      else {
-        const port = source.port === 'same' ? this.client.port : source.port;
-        socket.bind(
-          { ...(source.address === undefined ? {} : { address: source.address }), port: port ?? 0 },
-          reach,
-        );
-      }
-    });
-  }
-
   /** ICMP says that nobody is there. The client is not told by packets of ours; its next datagram begins anew. */
-  #targetFailed(socket: Socket, { code, message }: NodeJS.ErrnoException): void {
-    if (socket === this.#clone) return;
-    this.state.refuse(`the target refused: ${code ?? message}`, this.#context.clock.now());
-    this.cut(`the target refused: ${code ?? message}`);
+  failed(code: string): void {
+    if (this.#isOver || LOSSES.has(code)) return;
+    this.state.refuse(`the target refused: ${code}`, this.#context.clock.now());
+    this.cut(`the target refused: ${code}`);
   }
 
   fromClient(datagram: Uint8Array): void {
     this.#lastTick = this.#context.tick;
-    if (this.#target !== undefined) this.#forward(datagram);
-    else if (this.#waiting.length < MAX_WAITING) this.#waiting.push(datagram);
+    if (this.#waiting === undefined) this.#forward(datagram);
+    else this.#wait(datagram);
   }
 
   #forward(datagram: Uint8Array): void {
     const { state } = this;
-    const target = this.#target;
-    if (this.#isOver || target === undefined || !this.#mayPass(datagram.length)) return;
+    if (this.#isOver || !this.#mayPass(datagram.length)) return;
     this.bytesIn += datagram.length;
     state.bytesIn += datagram.length;
     state.packetsIn++;
-    this.#clone?.send(datagram);
-    target.send(this.#header === undefined ? datagram : [this.#header, datagram]);
+    this.#clone?.send(datagram, undefined);
+    this.#target?.send(datagram, this.#header);
   }
 
-  #fromTarget(datagram: Buffer): void {
+  received(datagram: Uint8Array): void {
     const { state } = this;
     if (this.#isOver || !this.#mayPass(datagram.length)) return;
     this.#lastTick = this.#context.tick;
     this.bytesOut += datagram.length;
     state.bytesOut += datagram.length;
     state.packetsOut++;
-    this.#side.send(datagram);
+    this.#side.socket.sendTo(datagram, this.#sender);
   }
 
   /** What is faster than the rule's rate is lost, as on any line that is full. */
@@ -358,20 +362,3 @@ export class UdpConversation implements Shown {
 }
 
 const SAME_PORT = [{ host: undefined, port: { kind: 'same' } }] as const;
-
-/** Addresses need no look-up; Node's own would put each datagram off to a later turn. */
-function asItIs(
-  address: string,
-  _: unknown,
-  found: (error: null, address: string, family: number) => void,
-): void {
-  found(null, address, family(address));
-}
-
-function trySize(socket: Socket): void {
-  try {
-    socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES);
-  } catch {
-    // The system's own size does, and loses more of a burst.
-  }
-}

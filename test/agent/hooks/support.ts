@@ -25,6 +25,7 @@ function lease(change: Partial<LeaseStatus> = {}): LeaseStatus {
     externalPort: 40_000,
     internalClient: '192.168.1.10',
     internalPort: 8080,
+    target: null,
     lifetimeSeconds: 7200,
     expiresAt: '2026-01-01T02:00:00.000Z',
     renewsAt: '2026-01-01T01:00:00.000Z',

@@ -19,15 +19,15 @@ describe('systemdUnit()', () => {
     }
   });
 
-  test('the system’s unit has a user and directories of its own, and no capability', () => {
+  test('the system’s unit has a user and directories of its own, and one capability: ports below 1024', () => {
     const lines = systemdUnit({ command: COMMAND, scope: 'system' }).split('\n');
     expect(lines).toEqual(
       expect.arrayContaining([
         'DynamicUser=yes',
         'StateDirectory=natward',
         'RuntimeDirectory=natward',
-        'CapabilityBoundingSet=',
-        'AmbientCapabilities=',
+        'CapabilityBoundingSet=CAP_NET_BIND_SERVICE',
+        'AmbientCapabilities=CAP_NET_BIND_SERVICE',
         'ProtectHome=yes',
         'Type=notify',
         'WatchdogSec=60',

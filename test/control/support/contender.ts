@@ -8,7 +8,18 @@ const idle = {
   keep: async () => [],
   drop: async () => ({ released: [], failures: [] }),
   status: async () => ({ gateways: [], leases: [], warnings: [], lastEventId: 0 }),
+  wanted: async () => [],
   events: async function* () {},
+};
+const unasked = async (): Promise<never> => {
+  throw new Error('nobody asks this agent for rules');
+};
+const unsteered = {
+  rules: async () => [],
+  edit: unasked,
+  explain: unasked,
+  conversations: unasked,
+  follow: async function* () {},
 };
 const facts = {
   version: '1.2.3',
@@ -22,6 +33,7 @@ for await (const place of createInterface({ input: process.stdin })) {
   try {
     await startControlServer({
       keeping: idle,
+      steering: unsteered,
       place,
       facts,
       clock: systemClock,

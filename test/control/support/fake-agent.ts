@@ -1,4 +1,4 @@
-/** A keeper that does what a test says, and the real server and client before it, on a real socket. */
+/** A keeper and a steering that do what a test says, and the real server and client before it, on a real socket. */
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { request } from 'node:http';
@@ -14,7 +14,15 @@ import type {
   KeepOptions,
   LeaseKeeping,
 } from '../../../src/agent/keeping.ts';
-import type { GatewayStatus, KeepRequest, LeaseStatus } from '../../../src/agent/lease.ts';
+import type { GatewayStatus, Intent, KeepRequest, LeaseStatus } from '../../../src/agent/lease.ts';
+import type {
+  EditOptions,
+  EditReport,
+  ExplainReport,
+  RuleEdit,
+  RuleKeeping,
+  RuleStatus,
+} from '../../../src/agent/rule-keeping.ts';
 import { AgentClient } from '../../../src/control/client.ts';
 import type { AgentFacts } from '../../../src/control/schema.ts';
 import {
@@ -22,7 +30,9 @@ import {
   type ControlServerOptions,
   startControlServer,
 } from '../../../src/control/server.ts';
-import { systemClock } from '../../../src/system/clock.ts';
+import type { FirstPacket } from '../../../src/forwarder/decide.ts';
+import type { Conversation, EngineEvent } from '../../../src/forwarder/engine.ts';
+import { fired, systemClock } from '../../../src/system/clock.ts';
 
 export const FACTS: AgentFacts = {
   version: '1.2.3',
@@ -55,6 +65,7 @@ export const LEASE: LeaseStatus = {
   externalPort: 443,
   internalClient: '192.168.1.10',
   internalPort: 8443,
+  target: null,
   lifetimeSeconds: 7200,
   expiresAt: '2026-01-01T02:00:00.000Z',
   renewsAt: '2026-01-01T01:00:00.000Z',
@@ -82,6 +93,88 @@ export const STATUS: KeeperStatus = {
   lastEventId: 41,
 };
 
+export const RULE: RuleStatus = {
+  id: 'web',
+  position: 1,
+  owner: 'user',
+  enabled: true,
+  text: 'in tcp 80 -> 10.0.0.5:8080 "web"',
+  description: 'web',
+  engine: 'relay',
+  waiting: null,
+  activity: {
+    bytesIn: 1000,
+    bytesOut: 2_500_000,
+    packetsIn: 10,
+    packetsOut: 2000,
+    open: 2,
+    conversations: 12,
+    refused: 1,
+    lastAtMs: 1_767_225_600_000,
+    lastRefusal: '192.0.2.9:4711: its rule refuses',
+  },
+};
+
+export const CONVERSATION: Conversation = {
+  id: 7,
+  ruleId: 'web',
+  protocol: 'tcp',
+  client: { address: '192.0.2.9', port: 4711 },
+  local: { address: '192.168.1.10', port: 80 },
+  target: { address: '10.0.0.5', port: 8080 },
+  beganAtMs: 1_767_225_600_000,
+  bytesIn: 10,
+  bytesOut: 20,
+};
+
+export const EDITED: EditReport = {
+  added: ['web'],
+  removed: [],
+  changed: [],
+  moved: [],
+  unchanged: 0,
+  affected: [CONVERSATION],
+  notes: [{ ruleId: 'web', position: 1, message: 'rule 1 can never match', advice: null }],
+  rules: [RULE],
+};
+
+/** As FakeKeeping. */
+export class FakeSteering implements RuleKeeping {
+  readonly asked: unknown[] = [];
+  answerRules: readonly RuleStatus[] = [RULE];
+  answerEdit: (edit: RuleEdit, options: EditOptions) => Promise<EditReport> = async () => EDITED;
+  answerExplain: ExplainReport = {
+    rule: RULE,
+    refusal: null,
+    passed: [{ position: 1, id: 'first', reason: 'it is disabled' }],
+  };
+  told: readonly EngineEvent[] = [];
+
+  async rules(): Promise<readonly RuleStatus[]> {
+    return this.answerRules;
+  }
+
+  edit(edit: RuleEdit, options: EditOptions): Promise<EditReport> {
+    this.asked.push({ edit, ...options });
+    return this.answerEdit(edit, options);
+  }
+
+  async explain(packet: FirstPacket): Promise<ExplainReport> {
+    this.asked.push(packet);
+    return this.answerExplain;
+  }
+
+  async conversations(): Promise<readonly Conversation[]> {
+    return [CONVERSATION];
+  }
+
+  async *follow(signal: AbortSignal, ruleId?: string): AsyncGenerator<EngineEvent> {
+    this.asked.push({ follow: ruleId });
+    yield* this.told;
+    await fired(signal);
+  }
+}
+
 interface Wait {
   readonly wake: () => void;
 }
@@ -96,6 +189,7 @@ export class FakeKeeping implements LeaseKeeping {
     failures: [],
   });
   answerStatus: () => Promise<KeeperStatus> = async () => STATUS;
+  answerWanted: readonly Intent[] = [];
   readonly #readers = new Set<{ queue: AgentEvent[]; wait: Wait | undefined; ended: boolean }>();
   readonly #changed = new Set<() => void>();
 
@@ -114,6 +208,10 @@ export class FakeKeeping implements LeaseKeeping {
 
   status(): Promise<KeeperStatus> {
     return this.answerStatus();
+  }
+
+  async wanted(): Promise<readonly Intent[]> {
+    return this.answerWanted;
   }
 
   /** How many follow the events now. */
@@ -194,6 +292,7 @@ export async function temporary(): Promise<string> {
 
 export interface FakeAgent {
   readonly keeping: FakeKeeping;
+  readonly steering: FakeSteering;
   readonly server: ControlServer;
   readonly client: AgentClient;
   readonly place: string;
@@ -203,10 +302,12 @@ export interface FakeAgent {
 
 export async function startAgent(options: Partial<ControlServerOptions> = {}): Promise<FakeAgent> {
   const keeping = new FakeKeeping();
+  const steering = new FakeSteering();
   const place = options.place ?? join(await temporary(), 'control.sock');
   const errors: unknown[] = [];
   const server = await startControlServer({
     keeping,
+    steering,
     place,
     facts: FACTS,
     clock: systemClock,
@@ -214,7 +315,7 @@ export async function startAgent(options: Partial<ControlServerOptions> = {}): P
     ...options,
   });
   onTestFinished(() => server[Symbol.asyncDispose]());
-  return { keeping, server, client: new AgentClient(place, FACTS), place, errors };
+  return { keeping, steering, server, client: new AgentClient(place, FACTS), place, errors };
 }
 
 export interface RawAnswer {

@@ -1,0 +1,88 @@
+/** The rules that people made, on disk: `rules.json`, written whole after each change. */
+
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { NatwardError } from '../errors.ts';
+import type { Rule } from '../forwarder/rule.ts';
+import { MAX_RULES, parseRuleId, type Table } from '../forwarder/table.ts';
+import { formatRule, parseRule } from '../forwarder/text.ts';
+import { loadConf } from './conf-file.ts';
+import type { RuleMemory } from './rule-memory.ts';
+import { freeName } from './store.ts';
+
+const NAME = 'rules';
+const VERSION = 1;
+
+const bookSchema = v.object({
+  version: v.literal(VERSION),
+  rules: v.pipe(
+    v.array(v.object({ id: v.string(), enabled: v.boolean(), rule: v.string() })),
+    v.maxLength(MAX_RULES),
+  ),
+});
+
+export class RuleBook implements RuleMemory {
+  readonly #directory: string;
+  readonly #warn: (error: NatwardError) => void;
+  #conf: Promise<{ store: object }> | undefined;
+
+  /** `directory` need not exist yet. */
+  constructor(directory: string, warn: (error: NatwardError) => void) {
+    this.#directory = directory;
+    this.#warn = warn;
+  }
+
+  get #file(): string {
+    return join(this.#directory, `${NAME}.json`);
+  }
+
+  load(): Table {
+    if (!existsSync(this.#file)) return [];
+    let text: string;
+    try {
+      text = readFileSync(this.#file, 'utf8');
+    } catch (cause) {
+      throw new NatwardError('FAILED', `cannot read ${this.#file}: ${(cause as Error).message}`, { cause });
+    }
+    try {
+      const { rules } = v.parse(bookSchema, JSON.parse(text));
+      return rules.map(
+        ({ id, enabled, rule }): Rule => ({ ...parseRule(rule), id: parseRuleId(id), enabled }),
+      );
+    } catch (cause) {
+      const aside = freeName(`${this.#file}.broken`);
+      renameSync(this.#file, aside);
+      const what = `${this.#file} is broken and was set aside as ${aside}: ${(cause as Error).message}`;
+      const advice =
+        'Mend it and put it back, or make the rules again: natward import reads them one by one.';
+      this.#warn(new NatwardError('FAILED', what, { cause, advice }));
+      return [];
+    }
+  }
+
+  async save(table: Table): Promise<void> {
+    try {
+      this.#conf ??= this.#open();
+      const rules = table.map((rule) => ({ id: rule.id, enabled: rule.enabled, rule: formatRule(rule) }));
+      (await this.#conf).store = { version: VERSION, rules };
+    } catch (cause) {
+      this.#conf = undefined;
+      throw new NatwardError('FAILED', `cannot write ${this.#file}: ${(cause as Error).message}`, {
+        cause,
+        advice: 'The rules run, and are forgotten when the agent ends. Make room, or make it writable.',
+      });
+    }
+  }
+
+  async #open(): Promise<{ store: object }> {
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    const Conf = await loadConf();
+    return new Conf<Record<string, unknown>>({
+      cwd: this.#directory,
+      configName: NAME,
+      configFileMode: 0o600,
+      serialize: (value) => `${JSON.stringify(value, null, 2)}\n`,
+    });
+  }
+}

@@ -1,0 +1,133 @@
+/** What people read about rules: one fact a line. */
+
+import type {
+  Activity,
+  Conversation,
+  EditReport,
+  EngineEvent,
+  ExplainReport,
+  RuleStatus,
+} from '../control/protocol.ts';
+import { formatEndpoint } from '../net/endpoint.ts';
+import { duration, print } from './output.ts';
+
+/** `1  web  in tcp 80 -> :8080  12 conversations (2 open), 1.0 kB in, 2.5 MB out` */
+export function printRules(rules: readonly RuleStatus[]): void {
+  const width = (of: (rule: RuleStatus) => string) => Math.max(0, ...rules.map((rule) => of(rule).length));
+  const place = ({ position }: RuleStatus) => String(position);
+  const [places, ids] = [width(place), width(({ id }) => id)];
+  for (const rule of rules) {
+    const state = rule.enabled ? '' : ' (disabled)';
+    print(
+      `${place(rule).padStart(places)} ${rule.id.padEnd(ids)} ${rule.text}${state}${activityWords(rule.activity)}`,
+    );
+    if (rule.waiting !== null) print(`warning: ${rule.id} is not carried out: ${rule.waiting}`);
+  }
+  if (rules.length === 0) print('no rules');
+}
+
+export function printRule(rule: RuleStatus, conversations: readonly Conversation[], nowMs: number): void {
+  const { activity } = rule;
+  print(`${rule.id} ${rule.text}`);
+  print(
+    `place ${rule.position}, ${OWNERS[rule.owner]}, ${rule.enabled ? `carried by the ${rule.engine}` : 'disabled'}`,
+  );
+  if (rule.waiting !== null) print(`warning: not carried out: ${rule.waiting}`);
+  print(`conversations ${activity.conversations} begun, ${activity.open} open, ${activity.refused} refused`);
+  print(
+    `in ${amount(activity.bytesIn)} in ${activity.packetsIn} packets, out ${amount(activity.bytesOut)} in ${activity.packetsOut}`,
+  );
+  if (activity.lastAtMs !== null) print(`last ${new Date(activity.lastAtMs).toISOString()}`);
+  if (activity.lastRefusal !== null) print(`last refused ${activity.lastRefusal}`);
+  for (const one of conversations) {
+    const age = duration(Math.max(0, Math.round((nowMs - one.beganAtMs) / 1000)));
+    print(`${conversationWords(one)} for ${age}, ${amount(one.bytesIn)} in, ${amount(one.bytesOut)} out`);
+  }
+}
+
+/** What an edit did, or would do: the dry run's words are of the future. */
+export function printEdit(
+  report: EditReport,
+  { dryRun, conversations }: { readonly dryRun: boolean; readonly conversations: 'drain' | 'cut' },
+): void {
+  const textOf = new Map(report.rules.map(({ id, text }) => [id, text] as const));
+  const would = dryRun ? 'would be ' : '';
+  for (const [ids, verb] of [
+    [report.added, 'added'],
+    [report.changed, 'changed'],
+    [report.moved, 'moved'],
+    [report.removed, 'removed'],
+  ] as const) {
+    for (const id of ids) print(`${id} ${would}${verb}${textOf.has(id) ? `: ${textOf.get(id)}` : ''}`);
+  }
+  if (report.unchanged > 0) print(`${report.unchanged} rules ${dryRun ? 'would stay' : 'stay'} as they are`);
+  for (const one of report.affected) {
+    const fate =
+      conversations === 'cut' ? (dryRun ? 'would be cut' : 'was cut') : dryRun ? 'would drain' : 'drains';
+    print(`${conversationWords(one)} of ${one.ruleId} ${fate}`);
+  }
+  for (const { message, advice } of report.notes)
+    print(`note: ${message}${advice === null ? '' : `. ${advice}`}`);
+  for (const { id, waiting } of report.rules) {
+    if (waiting !== null && report.added.includes(id)) print(`warning: ${id} waits: ${waiting}`);
+  }
+}
+
+export function printExplanation({ rule, refusal, passed }: ExplainReport): void {
+  for (const one of passed) print(`${one.position} ${one.id} no: ${one.reason}`);
+  if (rule === null) {
+    print('no rule decides: natward leaves it alone');
+    return;
+  }
+  print(`${rule.position} ${rule.id} decides: ${rule.text}`);
+  if (refusal !== null) print(`${rule.id} does not let it through: ${refusal}`);
+  if (rule.waiting !== null) print(`warning: ${rule.id} is not carried out: ${rule.waiting}`);
+}
+
+export function printConversationEvent(event: EngineEvent): void {
+  switch (event.type) {
+    case 'opened':
+      print(`opened ${conversationWords(event.conversation)} by ${event.conversation.ruleId}`);
+      return;
+    case 'closed': {
+      const { bytesIn, bytesOut } = event.conversation;
+      print(
+        `closed ${conversationWords(event.conversation)}: ${event.reason}, ${amount(bytesIn)} in, ${amount(bytesOut)} out`,
+      );
+      return;
+    }
+    case 'refused':
+      print(
+        `refused ${formatEndpoint(event.client)}${event.ruleId === null ? '' : ` by ${event.ruleId}`}: ${event.reason}`,
+      );
+  }
+}
+
+const OWNERS: Readonly<Record<RuleStatus['owner'], string>> = {
+  user: 'made by hand',
+  config: 'of the configuration file',
+  lease: 'of a lease',
+};
+
+function activityWords({ conversations, open, refused, bytesIn, bytesOut }: Activity): string {
+  if (conversations === 0 && refused === 0) return '';
+  const facts = [
+    `${conversations} conversations (${open} open)`,
+    ...(refused > 0 ? [`${refused} refused`] : []),
+    `${amount(bytesIn)} in`,
+    `${amount(bytesOut)} out`,
+  ];
+  return `  ${facts.join(', ')}`;
+}
+
+function conversationWords({ protocol, client, local, target }: Conversation): string {
+  return `${protocol} ${formatEndpoint(client)} -> ${formatEndpoint(local)} -> ${target === null ? '...' : formatEndpoint(target)}`;
+}
+
+/** `999 B`, `1.5 kB`, `2.0 GB`. */
+function amount(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let [left, at] = [bytes, 0];
+  while (left >= 1000 && at < units.length - 1) [left, at] = [left / 1000, at + 1];
+  return `${at === 0 ? left : left.toFixed(1)} ${units[at]}`;
+}

@@ -1,0 +1,57 @@
+/**
+ * What a gateway will map to this host alone, `natward map` has the running agent carry on from here: a rule for each
+ * spec, made before the mapping, and taken away by `natward unmap`. Without an agent nothing would carry it when the
+ * command has ended.
+ */
+
+import type { MapAsk, MapFailure } from '../agent/map.ts';
+import type { RuleKeeping } from '../agent/rule-keeping.ts';
+import { isNatwardError, NatwardError } from '../errors.ts';
+import { bracketed, type IpAddress } from '../net/address.ts';
+import { formatPortRange } from '../net/port-range.ts';
+
+export interface CarriedAsk extends MapAsk {
+  readonly host: IpAddress;
+}
+
+/** Nobody answered: asking for a mapping to this host would be no better. */
+const SILENT = ['TIMEOUT', 'UNREACHABLE', 'NO_GATEWAY', 'NO_ROUTE', 'ABORTED'] as const;
+
+/** Those of the asks that another host is the target of, and that the gateway refused. */
+export function refusedElsewhere(
+  asks: readonly MapAsk[],
+  failures: readonly MapFailure[],
+): readonly CarriedAsk[] {
+  const refused = new Set(
+    failures.filter(({ error }) => !isNatwardError(error, ...SILENT)).map(({ spec }) => spec),
+  );
+  return asks.filter((ask): ask is CarriedAsk => ask.host !== undefined && refused.has(ask.spec));
+}
+
+/** Says what would help. */
+export function withCarryAdvice(failure: MapFailure): MapFailure {
+  const { code, message } = failure.error;
+  const advice = `Where an agent runs, a rule carries it on from this host: start one (natward agent), or natward keep ${failure.spec}`;
+  return { ...failure, error: new NatwardError(code, message, { advice, cause: failure.error }) };
+}
+
+/** Has it carried on. Throws what the agent says. */
+export async function carryOn(rules: RuleKeeping, ask: CarriedAsk): Promise<void> {
+  const id = carriedRuleId(ask);
+  await takeAway(rules, ask);
+  const rule = `in ${ask.protocols.join('+')} ${formatPortRange(ask.internal)} -> ${bracketed(ask.host)}:+0`;
+  const document = { id, rule, description: `natward map ${ask.spec}` };
+  await rules.edit({ kind: 'add', rules: [document] }, { conversations: 'drain', dryRun: false });
+}
+
+/** Reports whether there was such a rule. */
+export async function takeAway(rules: RuleKeeping, ask: CarriedAsk): Promise<boolean> {
+  const id = carriedRuleId(ask);
+  const isThere = (await rules.rules()).some((rule) => rule.id === id && rule.owner === 'user');
+  if (isThere) await rules.edit({ kind: 'remove', names: [id] }, { conversations: 'drain', dryRun: false });
+  return isThere;
+}
+
+export function carriedRuleId({ protocols, internal }: MapAsk): string {
+  return `map-${protocols.join('-')}-${formatPortRange(internal)}`;
+}

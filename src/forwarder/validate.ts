@@ -1,0 +1,234 @@
+/**
+ * What is wrong with a table of rules as a whole, before an engine has it: rules that can never match, that listen
+ * twice, that contradict each other, that send traffic in a circle, that take natward's own ports. Pure.
+ */
+
+import { family } from '../net/address.ts';
+import { hasPort, portRanges } from '../net/port-set.ts';
+import type { TransportProtocol } from '../net/protocol.ts';
+import { formatAccessList } from './access.ts';
+import { portsOf } from './decide.ts';
+import { loops, type Step } from './loop.ts';
+import { type OwnHost, ownTargets, portMoves } from './own-target.ts';
+import { networkKey } from './pattern.ts';
+import type { AddressPattern, Rule } from './rule.ts';
+import { type Placed, PortIndex } from './rule-index.ts';
+import { formatSchedule } from './schedule.ts';
+import { shadowedRules } from './shadow.ts';
+import { MAX_RULES, type Table } from './table.ts';
+import { formatRule } from './text.ts';
+
+export interface Finding {
+  readonly severity: 'error' | 'warning';
+  readonly ruleId: string;
+  /** From 1. */
+  readonly position: number;
+  /** The clause that it is about: `to` is where the traffic goes first, `target` what it becomes. */
+  readonly field: string;
+  readonly message: string;
+  readonly advice?: string;
+}
+
+/** A port that natward itself has: "UDP 5350 is natward's own port: " and `what`. */
+export interface OwnPort {
+  readonly protocol: TransportProtocol;
+  readonly port: number;
+  readonly what: string;
+}
+
+export interface ValidationSurroundings extends OwnHost {
+  readonly ownPorts: readonly OwnPort[];
+}
+
+/** The steps of a circle that its message names. */
+const STEPS_NAMED = 4;
+
+/** In the order of the rules. Disabled rules are not looked at. */
+export function validate(table: Table, around: ValidationSurroundings): readonly Finding[] {
+  const surplus = table[MAX_RULES];
+  if (surplus !== undefined) {
+    const message = `there are ${table.length} rules: at most ${MAX_RULES} can be run`;
+    return [found('error', { rule: surplus, position: MAX_RULES + 1 }, 'rules', message)];
+  }
+  const rules = table
+    .map((rule, index): Placed => ({ rule, position: index + 1 }))
+    .filter(({ rule }) => rule.enabled);
+  const incoming = rules.filter(({ rule }) => rule.direction === 'in');
+  const twice = sameListeners(incoming);
+  const known = new Set(twice.map(({ ruleId }) => ruleId));
+  return [
+    ...twice,
+    ...shadowed(rules, around).filter(({ ruleId }) => !known.has(ruleId)),
+    ...proxyConflicts(incoming, around),
+    ...circles(incoming, around),
+    ...ownPorts(incoming, around),
+  ].sort((a, b) => a.position - b.position);
+}
+
+function found(
+  severity: Finding['severity'],
+  { rule, position }: Placed,
+  field: string,
+  message: string,
+  advice?: string,
+): Finding {
+  const finding = { severity, ruleId: rule.id, position, field, message };
+  return advice === undefined ? finding : { ...finding, advice };
+}
+
+function shadowed(rules: readonly Placed[], around: OwnHost): Finding[] {
+  return shadowedRules(rules, around).map(({ placed, by }) =>
+    found(
+      'warning',
+      placed,
+      'to',
+      `rule ${placed.position} can never match: rule ${by.position} takes all of it`,
+      `Move it above rule ${by.position}, or remove it.`,
+    ),
+  );
+}
+
+function sameListeners(rules: readonly Placed[]): Finding[] {
+  const first = new Map<string, Placed>();
+  return rules.flatMap((placed) => {
+    const key = selectorKey(placed.rule);
+    const before = first.get(key);
+    if (before !== undefined) {
+      const both = `rule ${placed.position} and rule ${before.position}`;
+      const message = `${both} listen for the same traffic (${formatSelector(placed.rule)})`;
+      return [found('error', placed, 'to', message, 'Remove one of them, or disable it.')];
+    }
+    first.set(key, placed);
+    return [];
+  });
+}
+
+/** Equal where the selectors mean the same, in whatever order their lists are written. */
+function selectorKey(rule: Rule): string {
+  const { protocols, to, from, adapters, macs, schedule } = rule;
+  return JSON.stringify([
+    [...protocols].sort(),
+    portsOf(rule),
+    to.addresses.map(patternKey).sort(),
+    from.clients === undefined ? '' : formatAccessList(from.clients),
+    portRanges(from.ports),
+    [...adapters].sort(),
+    [...macs].sort(),
+    schedule === undefined ? '' : formatSchedule(schedule),
+  ]);
+}
+
+function patternKey(pattern: AddressPattern): string {
+  if (pattern.kind === 'name') return pattern.name;
+  return networkKey(pattern.address, pattern.prefixLength);
+}
+
+function formatSelector(rule: Rule): string {
+  const line = formatRule(rule);
+  return line.slice(0, line.indexOf(' ->'));
+}
+
+/** Of each rule with the first above it: who listens must know whether a header comes before the first byte. */
+function proxyConflicts(rules: readonly Placed[], around: OwnHost): Finding[] {
+  const believed = new Map(
+    rules.map((placed) => {
+      const { acceptProxy } = placed.rule;
+      return [placed, acceptProxy === undefined ? '' : formatAccessList(acceptProxy)] as const;
+    }),
+  );
+  if (new Set(believed.values()).size < 2) return [];
+  const conflicts = new Map<Placed, Placed>();
+  for (const protocol of ['tcp', 'udp'] as const) {
+    const carriers = rules.filter(({ rule }) => rule.protocols.includes(protocol));
+    const index = new PortIndex<Placed>();
+    for (const placed of carriers) {
+      for (const range of portsOf(placed.rule)) index.add(range, placed);
+    }
+    // Of two ranges that overlap, one holds the first port of the other.
+    for (const placed of carriers) {
+      for (const { first } of portsOf(placed.rule)) {
+        for (const other of index.at(first)) {
+          if (
+            believed.get(other) === believed.get(placed) ||
+            !shareListener(placed.rule, other.rule, around)
+          ) {
+            continue;
+          }
+          const [above, below] = other.position < placed.position ? [other, placed] : [placed, other];
+          const known = conflicts.get(below);
+          if (known === undefined || above.position < known.position) conflicts.set(below, above);
+        }
+      }
+    }
+  }
+  return [...conflicts].map(([below, above]) =>
+    found(
+      'error',
+      below,
+      'accept-proxy',
+      `rule ${below.position} and rule ${above.position} share a listening port and differ in accept-proxy`,
+      'Say the same accept-proxy in both, or give them different ports or addresses.',
+    ),
+  );
+}
+
+/** Whether one connection can come to both, as far as its address and its interface go. */
+function shareListener(a: Rule, b: Rule, around: OwnHost): boolean {
+  const apart =
+    a.adapters.length > 0 && b.adapters.length > 0 && !a.adapters.some((one) => b.adapters.includes(one));
+  if (apart) return false;
+  if (a.to.addresses.length === 0 || b.to.addresses.length === 0) return true;
+  const others = b.to.addresses.flatMap((one) => networksOf(one, around));
+  return a.to.addresses
+    .flatMap((one) => networksOf(one, around))
+    .some((one) => others.some((other) => one.startsWith(other) || other.startsWith(one)));
+}
+
+/** As keys; of a name also the name, as nobody may know its addresses. */
+function networksOf(pattern: AddressPattern, { addressesOf }: OwnHost): readonly string[] {
+  if (pattern.kind === 'network') return [networkKey(pattern.address, pattern.prefixLength)];
+  const addresses = addressesOf(pattern.name);
+  return [`${pattern.name} `, ...addresses.map((one) => networkKey(one, family(one) === 4 ? 32 : 128))];
+}
+
+function circles(rules: readonly Placed[], around: OwnHost): Finding[] {
+  return loops(rules, around).map((steps) => {
+    const [{ placed, clause }] = steps as [Step];
+    const advice = 'Send it to another host or port, or say the addresses that the rule listens on.';
+    return found('error', placed, clause, formatLoop(steps), advice);
+  });
+}
+
+function formatLoop(steps: readonly Step[]): string {
+  const [first] = steps as [Step];
+  const sends = ({ placed, nextPort }: Step) => `rule ${placed.position} sends to ${nextPort}`;
+  const named = steps.slice(1, STEPS_NAMED).map((step) => `, which ${sends(step)}`);
+  const [start, port] = [`rule ${first.placed.position}`, `${first.protocol.toUpperCase()} ${first.port}`];
+  const end =
+    steps.length === 1
+      ? ', where it takes it again'
+      : steps.length > STEPS_NAMED
+        ? `, and so on, until ${start} has it again`
+        : '';
+  return `loop: ${start} sends ${port} to ${first.nextPort} of this host${named.join('')}${end}`;
+}
+
+function ownPorts(rules: readonly Placed[], around: ValidationSurroundings): Finding[] {
+  if (around.ownPorts.length === 0) return [];
+  return rules.flatMap((placed) => {
+    const { rule } = placed;
+    const ranges = portsOf(rule);
+    const sent = ownTargets(rule, around).flatMap(({ clause, port }) =>
+      portMoves(port, ranges).map(({ to }) => ({ clause, to })),
+    );
+    return around.ownPorts.flatMap(({ protocol, port, what }) => {
+      if (!rule.protocols.includes(protocol)) return [];
+      const listens = hasPort(ranges, port);
+      const field = listens ? 'to' : sent.find(({ to }) => hasPort([to], port))?.clause;
+      if (field === undefined) return [];
+      const advice = listens ? `Leave it out: ~${port} among the ports.` : 'Send it to another port.';
+      const message = `${protocol.toUpperCase()} ${port} is natward's own port: ${what}`;
+      return [found('error', placed, field, message, advice)];
+    });
+  });
+}
