@@ -122,12 +122,26 @@ const ruleSchema: v.GenericSchema<unknown, WantedRule> = v.pipe(
   })),
 );
 
+const idsOnce = v.rawCheck<WantedRule[]>(({ dataset, addIssue }) => {
+  if (!dataset.typed) return;
+  const seen = new Set<string>();
+  for (const [key, value] of dataset.value.entries()) {
+    if (value.id === undefined) continue;
+    const path = { type: 'array', origin: 'value', input: dataset.value, key, value } as const;
+    if (seen.has(value.id)) addIssue({ message: `another rule has the id ${value.id}`, path: [path] });
+    seen.add(value.id);
+  }
+});
+
 const configEntries = {
   onExit: v.optional(v.picklist(['release', 'keep'], 'write "release" or "keep"'), 'release'),
   checkInterval: v.optional(duration(CHECK_SECONDS.min, CHECK_SECONDS.max)),
   keep: v.optional(v.pipe(v.array(keepSchema), v.maxLength(MAX_KEEPS, `at most ${MAX_KEEPS} of them`)), []),
   hook: v.optional(v.pipe(v.array(hookDocumentSchema), v.maxLength(MAX_HOOKS)), []),
-  rule: v.optional(v.pipe(v.array(ruleSchema), v.maxLength(MAX_RULES, `at most ${MAX_RULES} of them`)), []),
+  rule: v.optional(
+    v.pipe(v.array(ruleSchema), v.maxLength(MAX_RULES, `at most ${MAX_RULES} of them`), idsOnce),
+    [],
+  ),
 };
 
 const configSchema: v.GenericSchema<unknown, Config> = v.pipe(

@@ -327,7 +327,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     this.#leases.delete(key);
     this.#agenda.delete(lease);
     lease.dropped = true;
-    if (lease.carriedTo !== undefined) this.#carrier?.release(key);
+    this.#carrier?.release(key); // It may be about to be carried.
     this.#siteOf.get(lease)?.remove(lease);
     return lease;
   }

@@ -144,9 +144,10 @@ export class LeaseRecord {
   }
 }
 
-/** What is held leads elsewhere than the lease does: to this host, or to another port of it. */
+/** What is held leads elsewhere than the lease does: to this host, or to the external port's number of it. */
 function wasCarried({ host, internalPort }: Port, mapping: RememberedMapping): boolean {
-  return host === undefined ? mapping.internalPort !== internalPort : mapping.internalClient !== host;
+  if (host !== undefined) return mapping.internalClient !== host;
+  return mapping.internalPort !== internalPort && mapping.internalPort === mapping.requestedExternalPort;
 }
 
 /** A client that is told the external port listens there: the mapping has to lead to that same number. */

@@ -1,9 +1,9 @@
 /** The rules that people made, on disk: `rules.json`, written whole after each change. */
 
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { NatwardError } from '../errors.ts';
+import { isNatwardError, NatwardError } from '../errors.ts';
 import type { Rule } from '../forwarder/rule.ts';
 import { MAX_RULES, parseRuleId, type Table } from '../forwarder/table.ts';
 import { formatRule, parseRule } from '../forwarder/text.ts';
@@ -19,6 +19,7 @@ const bookSchema = v.object({
   rules: v.pipe(
     v.array(v.object({ id: v.string(), enabled: v.boolean(), rule: v.string() })),
     v.maxLength(MAX_RULES),
+    v.check((rules) => new Set(rules.map(({ id }) => id)).size === rules.length, 'two rules have one id'),
   ),
 });
 
@@ -38,27 +39,51 @@ export class RuleBook implements RuleMemory {
   }
 
   load(): Table {
-    if (!existsSync(this.#file)) return [];
     let text: string;
     try {
       text = readFileSync(this.#file, 'utf8');
     } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
       throw new NatwardError('FAILED', `cannot read ${this.#file}: ${(cause as Error).message}`, { cause });
     }
     try {
-      const { rules } = v.parse(bookSchema, JSON.parse(text));
+      const document: unknown = JSON.parse(text);
+      this.#refuseNewer(document);
+      const { rules } = v.parse(bookSchema, document);
       return rules.map(
         ({ id, enabled, rule }): Rule => ({ ...parseRule(rule), id: parseRuleId(id), enabled }),
       );
     } catch (cause) {
-      const aside = freeName(`${this.#file}.broken`);
-      renameSync(this.#file, aside);
+      if (isNatwardError(cause, 'FAILED')) throw cause;
+      const aside = this.#setAside();
       const what = `${this.#file} is broken and was set aside as ${aside}: ${(cause as Error).message}`;
       const advice =
         'Mend it and put it back, or make the rules again: natward import reads them one by one.';
       this.#warn(new NatwardError('FAILED', what, { cause, advice }));
       return [];
     }
+  }
+
+  #refuseNewer(document: unknown): void {
+    const found = v.safeParse(v.object({ version: v.number() }), document);
+    if (!found.success || found.output.version <= VERSION) return;
+    const { version } = found.output;
+    throw new NatwardError(
+      'FAILED',
+      `cannot read ${this.#file}: it is of version ${version}, and this natward knows up to ${VERSION}`,
+      { advice: 'A newer natward wrote it: run that one.' },
+    );
+  }
+
+  #setAside(): string {
+    const aside = freeName(`${this.#file}.broken`);
+    try {
+      renameSync(this.#file, aside);
+    } catch (cause) {
+      const what = `${this.#file} is broken, and cannot be set aside: ${(cause as Error).message}`;
+      throw new NatwardError('FAILED', what, { cause, advice: 'Move it away, or make it writable.' });
+    }
+    return aside;
   }
 
   async save(table: Table): Promise<void> {

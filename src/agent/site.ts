@@ -7,6 +7,7 @@ import { isNatwardError, NatwardError } from '../errors.ts';
 import type { PortMapper } from '../mapping/mapping.ts';
 import { momentOf, renewalWindow } from '../mapping/schedule.ts';
 import type { IpAddress } from '../net/address.ts';
+import { formatEndpoint } from '../net/endpoint.ts';
 import { randomOf } from '../system/random.ts';
 import type { System } from '../system/system.ts';
 import type { Carrier } from './carrier.ts';
@@ -174,14 +175,13 @@ export class Site implements AsyncDisposable, WatchListener {
         },
       );
     const own = lease.holdings.filter((holding) => isOf(holding, line));
-    if (lease.carriedTo !== undefined) await this.#carry(lease);
+    if (lease.carriedTo !== undefined) await this.#carry(lease, line);
     let granted: readonly Granted[];
     try {
       granted = await ask(lease.port, own);
     } catch (error) {
       if (!this.#canCarry(lease, error)) throw error;
-      await this.#carry(lease);
-      granted = await ask(lease.port, own);
+      granted = await this.#mapCarried(lease, line, () => ask(lease.port, own));
     }
     if (!followsExternal(intent) || lease.family === 6) return granted;
     const other = granted.find((one) => (one.arrivesOnPort ?? one.internalPort) !== one.externalPort);
@@ -193,24 +193,53 @@ export class Site implements AsyncDisposable, WatchListener {
   }
 
   /** The gateway will not map to there, and may map to here. */
-  #canCarry({ port, carriedTo }: LeaseRecord, error: unknown): boolean {
-    if (this.#context.carrier === undefined || carriedTo !== undefined) return false;
+  #canCarry({ port, carriedTo, dropped }: LeaseRecord, error: unknown): boolean {
+    if (this.#context.carrier === undefined || carriedTo !== undefined || dropped) return false;
     if (!isNatwardError(error) || SILENT.some((code) => code === error.code)) return false;
-    return port.host !== undefined || error.protocolCode === SAME_PORTS_ONLY;
+    return port.host !== undefined || (error.protocolCode === SAME_PORTS_ONLY && port.externalPort !== 0);
   }
 
-  async #carry(lease: LeaseRecord): Promise<void> {
-    const { port, intent } = lease;
-    const isFixed = lease.carriedTo === undefined && port.host === undefined;
-    const internalPort = await this.#context.carrier?.carry(lease.key, {
-      protocols: port.protocols,
-      // What maps only to the same number is asked for just that.
-      port: isFixed ? port.externalPort : port.internalPort,
-      isFixed,
-      target: lease.carryTarget,
-      description: intent.spec,
-    });
-    if (internalPort !== undefined) lease.carry(internalPort);
+  async #mapCarried(
+    lease: LeaseRecord,
+    line: Line,
+    ask: () => Promise<readonly Granted[]>,
+  ): Promise<readonly Granted[]> {
+    const { port } = lease;
+    await this.#carry(lease, line);
+    try {
+      return await ask();
+    } catch (error) {
+      // Not to here either: next time it is asked for as it was wanted.
+      if (!lease.dropped) this.#context.carrier?.release(lease.key);
+      lease.carriedTo = undefined;
+      lease.port = port;
+      throw error;
+    }
+  }
+
+  async #carry(lease: LeaseRecord, { gateway }: Line): Promise<void> {
+    const { port, intent, carryTarget: target } = lease;
+    // What maps only to the same number is asked for just that.
+    const isFixed = intent.host === undefined;
+    try {
+      const internalPort = await this.#context.carrier?.carry(lease.key, {
+        protocols: port.protocols,
+        port: isFixed ? port.externalPort : port.internalPort,
+        isFixed,
+        target,
+        description: intent.spec,
+      });
+      if (internalPort !== undefined) lease.carry(internalPort);
+    } catch (cause) {
+      if (!isNatwardError(cause)) throw cause;
+      const { code, message, advice } = cause;
+      const only = isFixed ? `the same port of this host, ${port.externalPort}` : 'this host';
+      throw new NatwardError(
+        code,
+        `${gateway.address} maps only to ${only}, and nothing carries it on to ${formatEndpoint(target)}: ${message}`,
+        advice === undefined ? { cause } : { advice, cause },
+      );
+    }
   }
 
   #granted(lease: LeaseRecord, line: Line, granted: readonly Granted[], why: Why): void {

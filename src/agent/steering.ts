@@ -13,7 +13,6 @@ import type { Rule } from '../forwarder/rule.ts';
 import {
   difference,
   identified,
-  inserted,
   isSame,
   moved,
   parseRuleId,
@@ -56,10 +55,11 @@ export interface SteeringOptions {
 
 const OWNERS = ['config', 'user', 'lease'] as const;
 type Tables = Readonly<Record<RuleOwner, Table>>;
+type Reasons = ReadonlyMap<string, string>;
 
 /** What waits is tried again. */
 const RETRY_MS = 5000;
-/** Looking for the one rule that stands in the way takes one try a rule. */
+/** To find the rules that stand in the way of a large table. */
 const MAX_TRIES = 500;
 const RESOLVE_MS = 3000;
 /** Ports tried where the one that a lease would like is taken; below those that the system hands out by itself. */
@@ -82,8 +82,13 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   readonly #options: SteeringOptions;
   readonly #over = new AbortController();
   #tables: Tables;
-  /** Why single rules are not carried out, by id. */
-  #waiting = new Map<string, string>();
+  /** Why the engine does not have single rules, by id. */
+  #withheld: Reasons = new Map();
+  /** What it has, and what of that waits for something. */
+  #running: Table = [];
+  #delayed: Reasons = new Map();
+  /** What `warn` was last told of the rules. */
+  #told: string | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #retrying = false;
 
@@ -101,10 +106,29 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   /** The configuration wants these of what it wanted before. What cannot be is told by `warn`. */
   configure(wanted: readonly WantedRule[]): Promise<void> {
     return this.#inTurn(async () => {
-      const config = identified(wanted, this.#tables.config, () => this.#newId());
+      const config = identified(this.#withoutTaken(wanted), this.#tables.config, this.#newIds());
       this.#tables = { ...this.#tables, config };
       await this.#carry();
     });
+  }
+
+  /** Those whose ids are nobody else's. */
+  #withoutTaken(wanted: readonly WantedRule[]): readonly WantedRule[] {
+    const taken = new Set([...this.#tables.user, ...this.#tables.lease].map(({ id }) => id));
+    const left: string[] = [];
+    const kept = wanted.filter(({ id }) => {
+      if (id === undefined) return true;
+      if (taken.has(id)) left.push(id);
+      else return taken.add(id);
+      return false;
+    });
+    const message = `the configuration's rule ${left.join(', ')} is left out: another rule has this id`;
+    const advice = 'Give it another id, or remove the other one: natward rule list shows it.';
+    this.#options.warn(
+      'rule ids',
+      left.length === 0 ? undefined : new NatwardError('CONFLICT', message, { advice }),
+    );
+    return kept;
   }
 
   carry(key: string, carriage: Carriage): Promise<number> {
@@ -116,7 +140,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
       let why: NatwardError | undefined;
       for (const port of carriage.isFixed ? [carriage.port] : ports) {
         const rule = leaseRule(id, port, carriage);
-        if (old !== undefined && isSame(old, rule) && !this.#waiting.has(id)) return port;
+        if (old !== undefined && isSame(old, rule) && !this.#withheld.has(id)) return port;
         const lease = [...this.#tables.lease.filter((one) => one.id !== id), rule];
         try {
           await this.#serve(lease, id);
@@ -134,27 +158,27 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   async #serve(lease: Table, id: string): Promise<void> {
     const tables = { ...this.#tables, lease };
     const table = OWNERS.flatMap((owner) => tables[owner]);
+    checkIds(table);
+    const withheld = new Map(this.#withheld);
+    withheld.delete(id);
+    // A circle is said of its first rule, which need not be this one.
     const refused = (await this.#findings(table)).find(
-      ({ ruleId, severity }) => ruleId === id && severity === 'error',
+      ({ ruleId, severity }) => severity === 'error' && !withheld.has(ruleId),
     );
     if (refused !== undefined) throw refusal(refused);
-    const reasons = new Map([...this.#waiting].filter(([waiting]) => waiting !== id));
-    await this.#apply(
-      table.filter((rule) => !reasons.has(rule.id)),
-      reasons,
-      'drain',
-    );
+    const carried = table.filter((rule) => !withheld.has(rule.id));
+    const delayed = await this.#apply(carried, 'drain');
     this.#tables = tables;
-    this.#tell(reasons);
+    this.#tell(withheld, delayed);
   }
 
   release(key: string): void {
     const id = leaseRuleId(key);
-    void this.#inTurn(async () => {
+    this.#inTurn(async () => {
       if (!this.#tables.lease.some((rule) => rule.id === id)) return;
       this.#tables = { ...this.#tables, lease: this.#tables.lease.filter((rule) => rule.id !== id) };
       await this.#carry();
-    });
+    }).catch(unlessOver);
   }
 
   #freePorts(): readonly number[] {
@@ -164,7 +188,10 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#queue.then(work);
+    const turn = this.#queue.then(() => {
+      if (this.#over.signal.aborted) throw new NatwardError('ABORTED', 'the agent stops');
+      return work();
+    });
     this.#queue = turn.catch(() => undefined);
     return await turn;
   }
@@ -172,73 +199,91 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   /** Carries out as much of the table as can be; what cannot waits. */
   async #carry(): Promise<void> {
     const table = this.#table;
-    const reasons = new Map<string, string>();
+    const withheld = new Map<string, string>();
     for (const { ruleId, message, severity } of await this.#findings(table)) {
-      if (severity === 'error') reasons.set(ruleId, message);
+      if (severity === 'error') withheld.set(ruleId, message);
     }
     for (const rule of table) {
       const shortcoming = rule.enabled ? this.#options.engine.shortcoming(rule) : undefined;
-      if (shortcoming !== undefined) reasons.set(rule.id, `${shortcoming.field}: ${shortcoming.reason}`);
+      if (shortcoming !== undefined) withheld.set(rule.id, `${shortcoming.field}: ${shortcoming.reason}`);
     }
-    const carried = table.filter(({ id }) => !reasons.has(id));
+    const wanted = table.filter(({ id }) => !withheld.has(id));
+    let delayed: Reasons;
     try {
-      await this.#apply(carried, reasons, 'drain');
+      delayed = await this.#apply(wanted, 'drain');
     } catch (error) {
       if (!isNatwardError(error)) throw error;
-      await this.#carryEach(carried, reasons);
+      delayed = await this.#carryMost(wanted, withheld);
     }
-    this.#tell(reasons);
+    this.#tell(withheld, delayed);
   }
 
-  /** One more rule at a time, each where the ones before it let it. Of a large table only what runs already. */
-  async #carryEach(wanted: Table, reasons: Map<string, string>): Promise<void> {
-    if (wanted.length > MAX_TRIES) return;
-    let carried: Table = [];
-    for (const rule of wanted) {
+  /** What runs goes on. What is new is halved until the rules that stand in the way are found. */
+  async #carryMost(wanted: Table, withheld: Map<string, string>): Promise<Reasons> {
+    const running = new Map(this.#running.map((rule) => [rule.id, rule] as const));
+    const carried = new Set(
+      wanted.filter((rule) => {
+        const before = running.get(rule.id);
+        return before !== undefined && isSame(before, rule);
+      }),
+    );
+    const parts: Table[] = [[], wanted.filter((rule) => !carried.has(rule))];
+    let delayed = this.#delayed;
+    let tries = 0;
+    for (let part = parts.shift(); part !== undefined; part = parts.shift()) {
+      const more = new Set(part);
       try {
-        await this.#options.engine.apply([...carried, rule], { conversations: 'drain' });
-        carried = [...carried, rule];
+        delayed = await this.#apply(
+          wanted.filter((rule) => carried.has(rule) || more.has(rule)),
+          'drain',
+        );
+        for (const rule of part) carried.add(rule);
       } catch (error) {
         if (!isNatwardError(error)) throw error;
-        reasons.set(rule.id, error.message);
+        tries++;
+        if (part.length > 1 && tries < MAX_TRIES) {
+          const half = part.length >>> 1;
+          parts.unshift(part.slice(0, half), part.slice(half));
+        } else for (const { id } of part) withheld.set(id, error.message);
       }
     }
+    return delayed;
   }
 
-  async #apply(
-    table: Table,
-    reasons: Map<string, string>,
-    conversations: ApplyOptions['conversations'],
-  ): Promise<void> {
+  /** Resolves with what the engine waits with, and why. */
+  async #apply(table: Table, conversations: ApplyOptions['conversations']): Promise<Reasons> {
     const { waiting } = await this.#options.engine.apply(table, { conversations });
-    for (const { ruleId, reason } of waiting) reasons.set(ruleId, reason);
+    this.#running = table;
+    return new Map(waiting.map(({ ruleId, reason }) => [ruleId, reason]));
   }
 
-  #tell(reasons: Map<string, string>): void {
-    this.#waiting = reasons;
-    const [first] = reasons;
-    const more = reasons.size > 1 ? `, and ${reasons.size - 1} more rules wait` : '';
-    this.#options.warn(
-      'rules',
-      first === undefined
-        ? undefined
-        : new NatwardError('FAILED', `rule ${first[0]} is not carried out: ${first[1]}${more}`, {
-            advice: 'natward rule list shows which rules wait; they are tried again.',
-          }),
-    );
-    if (reasons.size > 0) void this.#retry();
+  #tell(withheld: Reasons, delayed: Reasons): void {
+    this.#withheld = withheld;
+    this.#delayed = delayed;
+    const [first, ...others] = [...withheld, ...delayed];
+    const more = others.length === 0 ? '' : `; ${others.length} more of the rules wait`;
+    const told = first === undefined ? undefined : `rule ${first[0]} is not carried out: ${first[1]}${more}`;
+    if (told !== this.#told) {
+      const advice = 'natward rule list shows which rules wait; they are tried again.';
+      this.#options.warn(
+        'rules',
+        told === undefined ? undefined : new NatwardError('FAILED', told, { advice }),
+      );
+    }
+    this.#told = told;
+    if (first !== undefined) void this.#retry();
   }
 
   async #retry(): Promise<void> {
     if (this.#retrying) return;
     this.#retrying = true;
     try {
-      while (this.#waiting.size > 0) {
+      while (this.#withheld.size + this.#delayed.size > 0) {
         await this.#options.clock.sleep(RETRY_MS, this.#over.signal);
         await this.#inTurn(() => this.#carry());
       }
     } catch (error) {
-      if (!isNatwardError(error, 'ABORTED')) throw error;
+      unlessOver(error);
     } finally {
       this.#retrying = false;
     }
@@ -249,21 +294,21 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
       const before = this.#table;
       const tables = { ...this.#tables, user: this.#edited(edit) };
       const after = OWNERS.flatMap((owner) => tables[owner]);
+      checkIds(after);
       const changes = difference(before, after);
       const touched = new Set([...changes.added, ...changes.changed.map(({ to }) => to)].map(({ id }) => id));
+      const isOld = (id: string) => this.#withheld.has(id) && !touched.has(id);
       const findings = await this.#findings(after);
       // What was waiting before this change is not this change's fault.
-      const refused = findings.find(
-        ({ severity, ruleId }) => severity === 'error' && !this.#isOld(ruleId, touched),
-      );
+      const refused = findings.find(({ severity, ruleId }) => severity === 'error' && !isOld(ruleId));
       if (refused !== undefined) throw refusal(refused);
       const affected = this.#options.engine.affected(after);
-      const carried = after.filter(({ id }) => !this.#isOld(id, touched));
+      const carried = after.filter(({ id }) => !isOld(id));
       if (!options.dryRun) {
-        const reasons = new Map([...this.#waiting].filter(([id]) => this.#isOld(id, touched)));
-        await this.#apply(carried, reasons, options.conversations);
+        const delayed = await this.#apply(carried, options.conversations);
         this.#tables = tables;
-        this.#tell(new Map([...reasons].filter(([id]) => after.some((rule) => rule.id === id))));
+        const left = new Set(idsOf(after));
+        this.#tell(new Map([...this.#withheld].filter(([id]) => left.has(id) && isOld(id))), delayed);
         await this.#save();
       } else for (const rule of carried) this.#checkCan(rule);
       return {
@@ -279,10 +324,6 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
         rules: this.#statuses(tables),
       };
     });
-  }
-
-  #isOld(id: string, touched: ReadonlySet<string>): boolean {
-    return this.#waiting.has(id) && !touched.has(id);
   }
 
   #checkCan(rule: Rule): void {
@@ -308,11 +349,15 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
     switch (edit.kind) {
       case 'add': {
         const place = edit.before === undefined ? user.length : this.#place(edit.before);
-        const added = edit.rules.map((document) => this.#fresh(wantedOf(document)));
-        return added.reduce((table, rule, at) => inserted(table, rule, place + at), user);
+        const newId = this.#newIds();
+        // A rule that is added is never one that is there already, whatever it says.
+        const added = edit.rules
+          .map(wantedOf)
+          .map(({ id = newId(), enabled, spec }) => ({ ...spec, id, enabled }));
+        return [...user.slice(0, place), ...added, ...user.slice(place)];
       }
       case 'replace':
-        return identified(edit.rules.map(wantedOf), user, () => this.#newId());
+        return identified(edit.rules.map(wantedOf), user, this.#newIds());
       case 'edit': {
         const place = this.#place(edit.name);
         const old = user[place] as Rule;
@@ -344,16 +389,6 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
     }
   }
 
-  /** A rule that is added is never one that is there already, whatever it says. */
-  #fresh({ id = this.#newId(), enabled, spec }: WantedRule): Rule {
-    if (this.#table.some((rule) => rule.id === id)) {
-      throw new NatwardError('CONFLICT', `there is a rule ${id} already`, {
-        advice: `natward rule edit ${id} changes it.`,
-      });
-    }
-    return { ...spec, id, enabled };
-  }
-
   /** Among people's rules, of one named by its id or by its position in the whole table. */
   #place(name: string): number {
     const rule = this.#table[placeOf(this.#table, name)] as Rule;
@@ -369,37 +404,41 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
     );
   }
 
-  #newId(): string {
+  #newIds(): () => string {
+    const taken = new Set(idsOf(this.#table));
     const bytes = new Uint8Array(3);
-    for (;;) {
-      this.#options.fillRandom(bytes);
-      const id = `r${Buffer.from(bytes).toString('hex')}`;
-      if (!this.#table.some((rule) => rule.id === id)) return id;
-    }
+    return () => {
+      for (;;) {
+        this.#options.fillRandom(bytes);
+        const id = `r${Buffer.from(bytes).toString('hex')}`;
+        if (taken.has(id)) continue;
+        taken.add(id);
+        return id;
+      }
+    };
   }
 
   async #findings(table: Table): Promise<readonly Finding[]> {
-    const names = new Set(
-      table.flatMap(({ targets }) =>
-        targets.flatMap(({ host }) => (host === undefined || parseAddress(host) ? [] : [host])),
-      ),
-    );
+    return validate(table, {
+      ownAddresses: this.#options.ownAddresses(),
+      addressesOf: await this.#resolved(table),
+      ownPorts: this.#options.ownPorts,
+    });
+  }
+
+  /** The names that the rules listen at and send to. What nobody resolves in time has no address. */
+  async #resolved(table: Table): Promise<(name: string) => readonly IpAddress[]> {
     const known = new Map<string, readonly IpAddress[]>();
-    const resolving = [...names].map(async (name) => {
+    const resolving = [...new Set(table.flatMap(namesOf))].map(async (name) => {
       known.set(name, await this.#options.addressesOf(name).catch(() => []));
     });
     const late = new AbortController();
-    // What nobody resolves in time is no loop that could be seen.
     await Promise.race([
       Promise.all(resolving),
       this.#options.clock.sleep(RESOLVE_MS, late.signal).catch(() => undefined),
     ]);
     late.abort(OVER);
-    return validate(table, {
-      ownAddresses: this.#options.ownAddresses(),
-      addressesOf: (name) => known.get(name) ?? [],
-      ownPorts: this.#options.ownPorts,
-    });
+    return (name) => known.get(name) ?? [];
   }
 
   rules(): Promise<readonly RuleStatus[]> {
@@ -417,20 +456,21 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
       text: formatRule(rule),
       description: rule.description,
       engine: this.#options.engine.name,
-      waiting: rule.enabled ? (this.#waiting.get(rule.id) ?? null) : null,
+      waiting: rule.enabled ? (this.#withheld.get(rule.id) ?? this.#delayed.get(rule.id) ?? null) : null,
       activity: activity.get(rule.id) ?? NOTHING,
     }));
   }
 
   async explain(packet: FirstPacket): Promise<ExplainReport> {
+    const table = this.#table;
     const now = new Date(this.#options.clock.now());
     const around: Surroundings = {
-      addressesOf: () => [],
+      addressesOf: await this.#resolved(table),
       ownAddresses: this.#options.ownAddresses(),
       weekday: now.getDay(),
       minuteOfDay: now.getHours() * 60 + now.getMinutes(),
     };
-    const { rule, passed } = explain(this.#table, packet, around);
+    const { rule, passed } = explain(table, packet, around);
     const status = this.#statuses(this.#tables).find(({ id }) => id === rule?.id) ?? null;
     return {
       rule: status,
@@ -479,6 +519,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#over.abort(OVER);
+    await this.#queue;
     await this.#options.engine[Symbol.asyncDispose]();
   }
 }
@@ -502,14 +543,33 @@ function leaseRule(id: string, port: number, { protocols, target, description }:
   return { ...parseRule(text), description: checkDescription(description), id, enabled: true };
 }
 
+function namesOf({ to, targets, clone }: Rule): readonly string[] {
+  const patterns = to.addresses.flatMap((one) => (one.kind === 'name' ? [one.name] : []));
+  const hosts = [...targets, ...(clone === undefined ? [] : [clone])].flatMap(({ host }) =>
+    host === undefined || parseAddress(host) !== undefined ? [] : [host],
+  );
+  return [...patterns, ...hosts];
+}
+
+function checkIds(table: Table): void {
+  const seen = new Set<string>();
+  for (const { id } of table) {
+    if (seen.has(id)) {
+      const advice = `natward rule edit ${id} changes it.`;
+      throw new NatwardError('CONFLICT', `there is a rule ${id} already`, { advice });
+    }
+    seen.add(id);
+  }
+}
+
+function unlessOver(error: unknown): void {
+  if (!isNatwardError(error, 'ABORTED')) throw error;
+}
+
 function idsOf(rules: readonly Rule[]): readonly string[] {
   return rules.map(({ id }) => id);
 }
 
 function refusal({ field, message, advice }: Finding): NatwardError {
-  return new NatwardError(
-    'CONFLICT',
-    `${field}: ${message}`,
-    advice === undefined ? {} : { advice },
-  );
+  return new NatwardError('CONFLICT', `${field}: ${message}`, advice === undefined ? {} : { advice });
 }

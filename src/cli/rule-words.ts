@@ -69,7 +69,8 @@ export function printEdit(
   for (const { message, advice } of report.notes)
     print(`note: ${message}${advice === null ? '' : `. ${advice}`}`);
   for (const { id, waiting } of report.rules) {
-    if (waiting !== null && report.added.includes(id)) print(`warning: ${id} waits: ${waiting}`);
+    if (waiting !== null && (report.added.includes(id) || report.changed.includes(id)))
+      print(`warning: ${id} waits: ${waiting}`);
   }
 }
 

@@ -5,7 +5,7 @@
  */
 
 import type { MapAsk, MapFailure } from '../agent/map.ts';
-import type { RuleKeeping } from '../agent/rule-keeping.ts';
+import type { RuleKeeping, RuleStatus } from '../agent/rule-keeping.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { bracketed, type IpAddress } from '../net/address.ts';
 import { formatPortRange } from '../net/port-range.ts';
@@ -14,6 +14,7 @@ export interface CarriedAsk extends MapAsk {
   readonly host: IpAddress;
 }
 
+const MAX_ID_LENGTH = 64;
 /** Nobody answered: asking for a mapping to this host would be no better. */
 const SILENT = ['TIMEOUT', 'UNREACHABLE', 'NO_GATEWAY', 'NO_ROUTE', 'ABORTED'] as const;
 
@@ -35,23 +36,36 @@ export function withCarryAdvice(failure: MapFailure): MapFailure {
   return { ...failure, error: new NatwardError(code, message, { advice, cause: failure.error }) };
 }
 
-/** Has it carried on. Throws what the agent says. */
-export async function carryOn(rules: RuleKeeping, ask: CarriedAsk): Promise<void> {
+/** Has it carried on, and reports whether it was not before. Throws what the agent says. */
+export async function carryOn(rules: RuleKeeping, ask: CarriedAsk): Promise<boolean> {
   const id = carriedRuleId(ask);
+  // Mapped again, it goes on with all that it has counted.
+  if ((await ruleOf(rules, ask))?.enabled) return false;
   await takeAway(rules, ask);
   const rule = `in ${ask.protocols.join('+')} ${formatPortRange(ask.internal)} -> ${bracketed(ask.host)}:+0`;
   const document = { id, rule, description: `natward map ${ask.spec}` };
   await rules.edit({ kind: 'add', rules: [document] }, { conversations: 'drain', dryRun: false });
+  return true;
 }
 
 /** Reports whether there was such a rule. */
 export async function takeAway(rules: RuleKeeping, ask: CarriedAsk): Promise<boolean> {
-  const id = carriedRuleId(ask);
-  const isThere = (await rules.rules()).some((rule) => rule.id === id && rule.owner === 'user');
-  if (isThere) await rules.edit({ kind: 'remove', names: [id] }, { conversations: 'drain', dryRun: false });
-  return isThere;
+  const rule = await ruleOf(rules, ask);
+  if (rule === undefined) return false;
+  await rules.edit({ kind: 'remove', names: [rule.id] }, { conversations: 'drain', dryRun: false });
+  return true;
 }
 
-export function carriedRuleId({ protocols, internal }: MapAsk): string {
-  return `map-${protocols.join('-')}-${formatPortRange(internal)}`;
+async function ruleOf(rules: RuleKeeping, ask: CarriedAsk): Promise<RuleStatus | undefined> {
+  const id = carriedRuleId(ask);
+  return (await rules.rules()).find((rule) => rule.id === id && rule.owner === 'user');
+}
+
+/** Another one for another host: what is carried to one is not taken from it by a command about the other. */
+export function carriedRuleId({ protocols, internal, host }: CarriedAsk): string {
+  const words = ['map', ...protocols, formatPortRange(internal), host];
+  return words
+    .join('-')
+    .replace(/[^\w.-]/g, '-')
+    .slice(0, MAX_ID_LENGTH);
 }

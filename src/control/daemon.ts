@@ -38,8 +38,8 @@ export interface DaemonOptions {
 
 /** What is left of three seconds closes files and sockets. */
 const CLOSE_LIMIT_MS = 2300;
-/** Conversations that run may end by themselves, for so long. */
-const DRAIN_LIMIT_MS = 2000;
+/** Conversations of TCP that run may end by themselves, for so long: systemd gives ten seconds. */
+const DRAIN_LIMIT_MS = 8000;
 /** What is being answered on the socket has so long. */
 const SERVER_GRACE_MS = 300;
 /** A name that does not resolve: at boot the network may not be there yet. */

@@ -1,7 +1,7 @@
 /** The rules of another program's configuration, or of a file of natward's own, on their way into a table. */
 
-import type { RuleDocument } from '../agent/rule-keeping.ts';
-import { NatwardError } from '../errors.ts';
+import type { EditOptions, EditReport, RuleDocument, RuleKeeping } from '../agent/rule-keeping.ts';
+import { isNatwardError, NatwardError } from '../errors.ts';
 import { importRules } from '../forwarder/import/import.ts';
 import { parseDesired } from './desired.ts';
 
@@ -13,6 +13,8 @@ export interface ImportedRules {
   readonly notes: readonly string[];
 }
 
+/** What a table says of a rule that it does not take. */
+const OF_A_RULE = ['USAGE', 'CONFLICT', 'UNSUPPORTED'] as const;
 /** JSON, a table's head, or a key that stands before any: other programs' files have none of them. */
 const OWN = /^(?:\{.*|\[\[?[\w ."'-]+\]\]?(?:\s*#.*)?|(?:rule|keep|hook|onExit|checkInterval)\s*=.*)$/;
 
@@ -43,20 +45,48 @@ function importOther(text: string, file: string): ImportedRules {
   };
 }
 
+/** Adds all of them at the table's end, or none. Throws what the table says, with the place of the rule at fault. */
+export async function addImported(
+  steering: Pick<RuleKeeping, 'edit'>,
+  imported: ImportedRules,
+  options: EditOptions,
+): Promise<EditReport> {
+  try {
+    return await steering.edit({ kind: 'add', rules: imported.rules }, options);
+  } catch (error) {
+    if (!isNatwardError(error, ...OF_A_RULE)) throw error;
+    throw (await placed(imported, steering)) ?? error;
+  }
+}
+
 /**
- * What a table says of these rules, put at its end after `before` others, with the place in the file: it names a rule
- * by its position (`rule 7: ...`) or by what it says.
+ * The rule at fault is the last of the fewest, from the top, that the table does not take. Undefined where it would
+ * take them all: what only the doing shows has no place.
  */
-export function placed(error: NatwardError, { rules, places }: ImportedRules, before: number): NatwardError {
-  const { code, message, advice } = error;
-  const position = /^rule (\d+): /.exec(message);
-  const at =
-    position === null
-      ? rules.findIndex(({ rule }) => message.startsWith(`${rule}: `))
-      : Number(position[1]) - 1 - before;
-  const place = places[at];
-  if (place === undefined) return error;
-  const reason = message.slice(position?.[0].length ?? 0);
-  const details = { cause: error, ...(advice === undefined ? {} : { advice }) };
-  return new NatwardError(code, `${place}: ${reason}`, details);
+async function placed(
+  { rules, places }: ImportedRules,
+  steering: Pick<RuleKeeping, 'edit'>,
+): Promise<NatwardError | undefined> {
+  const refusalOf = async (count: number): Promise<NatwardError | undefined> => {
+    try {
+      const edit = { kind: 'add', rules: rules.slice(0, count) } as const;
+      await steering.edit(edit, { conversations: 'drain', dryRun: true });
+      return undefined;
+    } catch (error) {
+      if (!isNatwardError(error, ...OF_A_RULE)) throw error;
+      return error;
+    }
+  };
+  let [taken, refused] = [0, rules.length];
+  let refusal = await refusalOf(refused);
+  while (refusal !== undefined && refused - taken > 1) {
+    const middle = (taken + refused) >>> 1;
+    const why = await refusalOf(middle);
+    if (why === undefined) taken = middle;
+    else [refused, refusal] = [middle, why];
+  }
+  if (refusal === undefined) return undefined;
+  const { code, message, advice } = refusal;
+  const details = { cause: refusal, ...(advice === undefined ? {} : { advice }) };
+  return new NatwardError(code, `${places[refused - 1]}: ${message}`, details);
 }

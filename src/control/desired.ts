@@ -86,7 +86,7 @@ function parseJson(text: string, file: string): DesiredState {
 function jsonOf(text: string, file: string): object {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(text.replace(/^\uFEFF/, ''));
   } catch (cause) {
     const what = (cause as Error).message.slice(0, MAX_PROBLEM_LENGTH);
     throw new NatwardError('USAGE', `${file}: not JSON: ${what}`, { cause });

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { importText, placed } from '../../src/control/desired-import.ts';
+import type { EditOptions, RuleEdit } from '../../src/agent/rule-keeping.ts';
+import { addImported, importText } from '../../src/control/desired-import.ts';
 import { NatwardError } from '../../src/errors.ts';
+import { EDITED } from './support/fake-agent.ts';
 
 describe('rules for a table', () => {
   test('come from other programs, each with its line', () => {
@@ -47,20 +49,50 @@ describe('rules for a table', () => {
   });
 });
 
-describe('what a table says of them', () => {
-  const imported = importText('0.0.0.0 80 10.0.0.5 8080\n\n0.0.0.0 81 10.0.0.5 8080\n', 'rinetd.conf');
+describe('adding them', () => {
+  const lines = Array.from({ length: 100 }, (_, at) => `10.0.0.1 ${at + 1} 10.0.0.5 8080`);
+  const imported = importText(lines.join('\n\n'), 'rinetd.conf');
+  const OPTIONS = { conversations: 'drain', dryRun: false } as const;
+  const CONFLICT = new NatwardError('CONFLICT', 'to: it is taken', { advice: 'Take another.' });
 
-  test.each([
-    ['by its position', 'rule 7: to: rule 2 has this port', 'rinetd.conf:3: to: rule 2 has this port'],
-    [
-      'by what it says',
-      `${imported.rules[0]?.rule}: to: not possible`,
-      `rinetd.conf:1: ${imported.rules[0]?.rule}: to: not possible`,
-    ],
-    ['by another’s position', 'rule 2: to: it is odd', 'rule 2: to: it is odd'],
-    ['not at all', 'there is no room', 'there is no room'],
-  ])('has the line of the one that it names %s', (_, said, message) => {
-    const error = new NatwardError('CONFLICT', said, { advice: 'Take another.' });
-    expect(placed(error, imported, 5)).toMatchObject({ code: 'CONFLICT', message, advice: 'Take another.' });
+  /** Takes no rule of these, by their places; the edits that it was asked for. */
+  function tableWithout(refused: readonly number[], error = CONFLICT) {
+    const asked: number[] = [];
+    const edit = async (wanted: RuleEdit) => {
+      const { rules } = wanted as { rules: readonly unknown[] };
+      asked.push(rules.length);
+      if (refused.some((at) => at < rules.length)) throw error;
+      return EDITED;
+    };
+    return { asked, edit };
+  }
+
+  test('adds all at once', async () => {
+    const table = tableWithout([]);
+    expect(await addImported(table, imported, OPTIONS)).toBe(EDITED);
+    expect(table.asked).toEqual([100]);
+  });
+
+  test.each([[[0]], [[99]], [[41, 42, 99]], [Array.from({ length: 100 }, (_, at) => at)]])(
+    'names the line of the first of the rules that are refused: %j',
+    async (refused) => {
+      const table = tableWithout(refused);
+      await expect(addImported(table, imported, OPTIONS)).rejects.toMatchObject({
+        code: 'CONFLICT',
+        message: `rinetd.conf:${2 * (refused[0] ?? 0) + 1}: to: it is taken`,
+        advice: 'Take another.',
+      });
+      expect(table.asked.length).toBeLessThan(12);
+    },
+  );
+
+  test('says the reason alone where the rules are not at fault', async () => {
+    const gone = new NatwardError('FAILED', 'the agent is gone');
+    await expect(addImported(tableWithout([0], gone), imported, OPTIONS)).rejects.toBe(gone);
+    const edit = async (_: RuleEdit, { dryRun }: EditOptions) => {
+      if (!dryRun) throw CONFLICT;
+      return EDITED;
+    };
+    await expect(addImported({ edit }, imported, OPTIONS)).rejects.toBe(CONFLICT);
   });
 });

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Hook } from '../../src/agent/hooks/hook.ts';
 import { intentOf } from '../../src/agent/intent.ts';
@@ -35,7 +35,7 @@ const hook: fc.Arbitrary<Hook> = fc
       fc.record({ kind: fc.constant('dyndns' as const), url, hostname: fc.constant('home.example.org') }),
     ),
   )
-  .map(([common, action]) => ({ ...common, ...action }) as Hook);
+  .map(([common, action]) => ({ ...common, ...action }));
 
 const port = fc.integer({ min: 1, max: 65_535 });
 const request: fc.Arbitrary<KeepRequest> = fc

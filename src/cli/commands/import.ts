@@ -2,9 +2,8 @@
 
 import { connectAgent } from '../../control/client.ts';
 import { nameOfFile, readText } from '../../control/desired.ts';
-import { type ImportedRules, importText, placed } from '../../control/desired-import.ts';
-import type { EditOptions, EditReport, RuleKeeping } from '../../control/protocol.ts';
-import { isNatwardError } from '../../errors.ts';
+import { addImported, type ImportedRules, importText } from '../../control/desired-import.ts';
+import type { EditOptions, EditReport } from '../../control/protocol.ts';
 import { EXIT } from '../exit.ts';
 import { print, printJson, printJsonLine } from '../output.ts';
 import { printEdit } from '../rule-words.ts';
@@ -26,9 +25,7 @@ export async function run(
   const json = flags.json === true;
   const agent = await connectAgent();
   if (agent !== undefined) {
-    const rules = await agent.rules();
-    const before = rules.filter(({ owner }) => owner !== 'lease').length;
-    const report = await add(agent, imported, before, options);
+    const report = await addImported(agent, imported, options);
     if (json) printJson(documentOf(report, imported, options));
     else printImport(report, imported, options);
     process.exitCode = EXIT.done;
@@ -36,24 +33,10 @@ export async function run(
   }
   const stays = !options.dryRun && imported.rules.length > 0;
   await workHere(version, { stays, json, signal }, async (keeper) => {
-    const report = await add(keeper, imported, 0, options);
+    const report = await addImported(keeper, imported, options);
     if (json) (stays ? printJsonLine : printJson)(documentOf(report, imported, options));
     else printImport(report, imported, options);
   });
-}
-
-/** `before`: how many rules stand in front of those that are added. Throws with the place in the file. */
-async function add(
-  steering: Pick<RuleKeeping, 'edit'>,
-  imported: ImportedRules,
-  before: number,
-  options: EditOptions,
-): Promise<EditReport> {
-  try {
-    return await steering.edit({ kind: 'add', rules: imported.rules }, options);
-  } catch (error) {
-    throw isNatwardError(error) ? placed(error, imported, before) : error;
-  }
 }
 
 function printImport(report: EditReport, { notes, rules }: ImportedRules, options: EditOptions): void {

@@ -91,12 +91,12 @@ async function mapCarried(
   const failed = failures.filter(({ spec }) => !specs.has(spec));
   for (const ask of asks) {
     try {
-      await carryOn(agent, ask);
+      const isNew = await carryOn(agent, ask);
       const report = await map([{ ...ask, host: undefined }]);
       for (const one of report.mappings) targets.set(one, { address: ask.host, port: one.internalPort });
       done.push(...report.mappings);
       failed.push(...report.failures);
-      if (report.mappings.length === 0) await takeAway(agent, ask);
+      if (isNew && report.mappings.length === 0) await takeAway(agent, ask);
     } catch (error) {
       if (!isNatwardError(error)) throw error;
       failed.push({ spec: ask.spec, error });

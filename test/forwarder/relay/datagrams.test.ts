@@ -239,8 +239,8 @@ describe('Node’s UDP handles', () => {
       },
     ],
     ['there is nothing', () => ({})],
-    ['a class is gone', () => ({ UDP: class {}, constants: { UV_UDP_IPV6ONLY: 1 } })],
-    ['a method is gone', () => ({ UDP: class {}, SendWrap: class {}, constants: { UV_UDP_IPV6ONLY: 1 } })],
+    ['a class is gone', () => ({ UDP: Object, constants: { UV_UDP_IPV6ONLY: 1 } })],
+    ['a method is gone', () => ({ UDP: Object, SendWrap: Object, constants: { UV_UDP_IPV6ONLY: 1 } })],
   ])('are done without where %s', (_, binding) => {
     vi.stubGlobal('process', { ...process, binding });
     expect(nodeDatagramHandles()).toBeUndefined();

@@ -5,6 +5,9 @@ import { createServer, Socket, type SocketConstructorOpts } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import type { ApplyReport, EngineEvent } from '../../../src/forwarder/engine.ts';
+import type { Datagrams } from '../../../src/forwarder/relay/datagram.ts';
+import { nodeDatagramHandles } from '../../../src/forwarder/relay/datagram-handles.ts';
+import { nodeDatagramSockets } from '../../../src/forwarder/relay/datagram-sockets.ts';
 import { Relay } from '../../../src/forwarder/relay/engine.ts';
 import type { HostsTexts } from '../../../src/forwarder/relay/gate.ts';
 import { nodeHandles } from '../../../src/forwarder/relay/handles.ts';
@@ -258,6 +261,7 @@ export function relayOn(
     clock,
     names,
     streams,
+    datagrams: streams === nodeSockets ? nodeDatagramSockets : (nodeDatagramHandles() as Datagrams),
     ownAddresses: () => host.own,
     readHosts: () => host.hosts,
     fileLimit: options.fileLimit ?? 4096,
