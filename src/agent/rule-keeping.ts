@@ -1,6 +1,5 @@
 /** What may be asked of whoever steers: the agent over its socket, or an engine in this process. */
 
-import type { ErrorCode } from '../errors.ts';
 import type { FirstPacket } from '../forwarder/decide.ts';
 import type { Activity, Conversation, EngineEvent, EngineName } from '../forwarder/engine.ts';
 
@@ -80,11 +79,6 @@ export interface ExplainReport {
   /** What access lists say of it: null where it may pass. */
   readonly refusal: string | null;
   readonly passed: readonly { readonly position: number; readonly id: string; readonly reason: string }[];
-}
-
-export interface RuleError {
-  readonly code: ErrorCode;
-  readonly message: string;
 }
 
 export interface RuleKeeping {

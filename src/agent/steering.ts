@@ -525,7 +525,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
 }
 
 /** Throws USAGE. */
-export function wantedOf({ id, rule, enabled = true, description }: RuleDocument): WantedRule {
+function wantedOf({ id, rule, enabled = true, description }: RuleDocument): WantedRule {
   const spec = parseRule(rule);
   return {
     id: id === undefined ? undefined : parseRuleId(id),

@@ -62,7 +62,7 @@ async function ruleOf(rules: RuleKeeping, ask: CarriedAsk): Promise<RuleStatus |
 }
 
 /** Another one for another host: what is carried to one is not taken from it by a command about the other. */
-export function carriedRuleId({ protocols, internal, host }: CarriedAsk): string {
+function carriedRuleId({ protocols, internal, host }: CarriedAsk): string {
   const words = ['map', ...protocols, formatPortRange(internal), host];
   return words
     .join('-')

@@ -12,13 +12,11 @@ export type {
   EditReport,
   ExplainReport,
   RuleEdit,
-  RuleKeeping,
   RuleStatus,
 } from '../agent/rule-keeping.ts';
 export type { GatewayReport, OwnMapping } from '../agent/survey.ts';
 export type { Released, UnmapReport } from '../agent/unmap.ts';
 export type { Offer } from '../discovery/gateway.ts';
-export type { FirstPacket } from '../forwarder/decide.ts';
 export type { Activity, Conversation, EngineEvent } from '../forwarder/engine.ts';
 export type { AgentClient } from './client.ts';
 export type { StatusAnswer } from './schema.ts';

@@ -6,8 +6,7 @@
 
 import { NatwardError } from '../../errors.ts';
 import { ANY_IPV4, ANY_IPV6, type IpAddress, isLoopback, sameNetwork } from '../../net/address.ts';
-import { formatPortRange, portCount } from '../../net/port-range.ts';
-import { isAnyPort } from '../../net/port-set.ts';
+import { portCount } from '../../net/port-range.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
 import type { InterfaceAddress } from '../../system/routes.ts';
 import { leadsBack, portsOf } from '../decide.ts';
@@ -178,10 +177,4 @@ function outer(
 function absence(rule: Rule): string {
   if (rule.adapters.length > 0) return `there is no interface ${rule.adapters.join(' or ')} with an address`;
   return 'this host has none of its addresses';
-}
-
-/** Says the places of a rule in few words, for errors. */
-export function portsInWords(rule: Rule): string {
-  const ports = isAnyPort(rule.to.ports) ? 'every port' : portsOf(rule).map(formatPortRange).join(',');
-  return `${rule.protocols.join('+').toUpperCase()} ${ports}`;
 }

@@ -100,6 +100,20 @@ for (const [name, streams] of STREAMS) {
       await until(() => under.relay.conversations().length === 0);
     });
 
+    test('on every address, UDP of each family leads to this host’s address of that family', async () => {
+      const port = await freePort();
+      const [four, six] = [await udpPeer('127.0.0.1', () => '4'), await udpPeer('::1', () => '6')];
+      const under = relayOn(streams);
+      await under.apply(`in udp ${port} -> :+${four.port - port}`);
+      const [one, two] = [await udpPeer('127.0.0.1'), await udpPeer('::1')];
+      one.send('a', { address: '127.0.0.1', port });
+      await until(() => one.heard.length === 1);
+      await under.apply(`in udp ${port} -> :${six.port}`);
+      two.send('a', { address: '::1', port });
+      await until(() => two.heard.length === 1);
+      expect([one.heard, two.heard]).toEqual([['4'], ['6']]);
+    });
+
     test('addresses of the host come and go, and its places with them', async () => {
       const target = await serve((peer) => peer.say('in'));
       const [a, b, port] = [ownAddress(), ownAddress(), await freePort()];
