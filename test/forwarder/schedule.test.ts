@@ -131,7 +131,7 @@ describe('formatSchedule()', () => {
 
   test('writes the same hours in the same words, however they were cut', () => {
     fc.assert(
-      fc.property(windows, fc.double({ min: 0, max: 1, noNaN: true }), (all, place) => {
+      fc.property(windows, fc.double({ min: 0, max: 0.99, noNaN: true }), (all, place) => {
         const halves = all.toReversed().flatMap(({ days, start, end }): Window[] => {
           const length = end > start ? end - start : end + 1440 - start;
           const middle = (start + Math.floor(place * length)) % 1440;
