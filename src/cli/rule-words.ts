@@ -60,7 +60,7 @@ export function printEdit(
   ] as const) {
     for (const id of ids) print(`${id} ${would}${verb}${textOf.has(id) ? `: ${textOf.get(id)}` : ''}`);
   }
-  if (report.unchanged > 0) print(`${report.unchanged} rules ${dryRun ? 'would stay' : 'stay'} as they are`);
+  if (report.unchanged > 0) print(unchangedWords(report.unchanged, 'rule', dryRun));
   for (const one of report.affected) {
     const fate =
       conversations === 'cut' ? (dryRun ? 'would be cut' : 'was cut') : dryRun ? 'would drain' : 'drains';
@@ -72,6 +72,12 @@ export function printEdit(
     if (waiting !== null && (report.added.includes(id) || report.changed.includes(id)))
       print(`warning: ${id} waits: ${waiting}`);
   }
+}
+
+/** `1 rule stays as it is`, `3 requests would stay as they are`. */
+export function unchangedWords(count: number, what: string, dryRun: boolean): string {
+  const [things, stay, as] = count === 1 ? [what, 'stays', 'it is'] : [`${what}s`, 'stay', 'they are'];
+  return `${count} ${things} ${dryRun ? 'would stay' : stay} as ${as}`;
 }
 
 export function printExplanation({ rule, refusal, passed }: ExplainReport): void {

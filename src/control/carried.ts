@@ -9,6 +9,7 @@ import type { RuleKeeping, RuleStatus } from '../agent/rule-keeping.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { bracketed, type IpAddress } from '../net/address.ts';
 import { formatPortRange } from '../net/port-range.ts';
+import { connectAgent } from './client.ts';
 
 export interface CarriedAsk extends MapAsk {
   readonly host: IpAddress;
@@ -17,6 +18,16 @@ export interface CarriedAsk extends MapAsk {
 const MAX_ID_LENGTH = 64;
 /** Nobody answered: asking for a mapping to this host would be no better. */
 const SILENT = ['TIMEOUT', 'UNREACHABLE', 'NO_GATEWAY', 'NO_ROUTE', 'ABORTED'] as const;
+
+/** The agent that carries what it is asked to; one that may not be asked carries nothing for this user. */
+export async function carryingAgent(): Promise<RuleKeeping | undefined> {
+  try {
+    return await connectAgent();
+  } catch (error) {
+    if (!isNatwardError(error)) throw error;
+    return undefined;
+  }
+}
 
 /** Those of the asks that another host is the target of, and that the gateway refused. */
 export function refusedElsewhere(

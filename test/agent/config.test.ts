@@ -5,6 +5,7 @@ import { array, assert, constantFrom, oneof, property, string } from 'fast-check
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Config, ConfigFile, NO_CONFIG, parseConfig, readConfig } from '../../src/agent/config.ts';
 import { isNatwardError, type NatwardError } from '../../src/errors.ts';
+import { parseRule } from '../../src/forwarder/text.ts';
 import { TestClock } from '../support/test-clock.ts';
 
 function errorOf(text: string): NatwardError {
@@ -289,3 +290,56 @@ function temporaryDirectory(): string {
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
+
+describe('[[rule]]', () => {
+  test('a text alone is a rule that is carried out', () => {
+    const { rules } = parseConfig('[[rule]]\nrule = "in tcp 80 -> :8080"\n', 'f');
+    expect(rules).toEqual([{ id: undefined, enabled: true, spec: parseRule('in tcp 80 -> :8080') }]);
+  });
+
+  test('every key has its meaning, and the order stays', () => {
+    const { rules } = parseConfig(
+      [
+        '[[rule]]',
+        'id = "web"',
+        'enabled = false',
+        'description = "mine"',
+        'rule = \'in tcp 80 -> 10.0.0.5:8080 "other"\'',
+        '[[rule]]',
+        'rule = \'in udp 53 -> :5353 "names"\'',
+      ].join('\n'),
+      'f',
+    );
+    expect(rules).toEqual([
+      { id: 'web', enabled: false, spec: parseRule('in tcp 80 -> 10.0.0.5:8080 "mine"') },
+      { id: undefined, enabled: true, spec: parseRule('in udp 53 -> :5353 "names"') },
+    ]);
+  });
+
+  test.each([
+    ['rule = 80', 'config.toml:2:1: rule[0].rule: write it as text, in quotes'],
+    ['rule = "in tcp 80"', /^config\.toml:2:1: rule\[0\]\.rule: .*->/],
+    ['rule = "in tcp 80 -> :8080"\nid = "a b"', /^config\.toml:3:1: rule\[0\]\.id: "a b" is no id/],
+    ['rule = "in tcp 80 -> :8080"\nenabled = 1', 'config.toml:3:1: rule[0].enabled: write true or false'],
+    [
+      `rule = "in tcp 80 -> :8080"\ndescription = "${'x'.repeat(251)}"`,
+      /^config\.toml:3:1: rule\[0\]\.description: .*at most 250/,
+    ],
+    ['enabled = true', /^config\.toml:1:\d+: rule\[0\]\.rule: it is missing/],
+    [
+      'rule = "in tcp 80 -> :8080"\nenabeld = true',
+      /rule\[0\]\.enabeld: there is no such key: did you mean enabled\?/,
+    ],
+  ])('%j is wrong, and said where', (text, message) => {
+    const { code, message: said } = errorOf(`[[rule]]\n${text}\n`);
+    expect(code).toBe('USAGE');
+    if (typeof message === 'string') expect(said).toBe(message);
+    else expect(said).toMatch(message);
+  });
+
+  test('an id twice is wrong where it stands the second time', () => {
+    const rule = (id: string, port: number) => `[[rule]]\nid = "${id}"\nrule = "in tcp ${port} -> :8080"\n`;
+    const { message } = errorOf(rule('a', 1) + rule('b', 2) + rule('a', 3));
+    expect(message).toMatch(/^config\.toml:7:\d+: rule\[2\]: another rule has the id a$/);
+  });
+});

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import type { Carrier } from '../../src/agent/carrier.ts';
 import type { AgentEvent } from '../../src/agent/events.ts';
 import { Keeper } from '../../src/agent/keeper.ts';
 import type { DropReport, DropSelector } from '../../src/agent/keeping.ts';
@@ -96,6 +97,8 @@ export interface Surroundings extends Pace {
   /** What the configuration wants kept, of this agent and of those after it. */
   readonly config?: Configuration;
   readonly memory?: TestMemory;
+  /** Of this agent and of those after it. */
+  readonly carrier?: Carrier;
   /** What the machine does otherwise. */
   readonly system?: (system: System) => System;
 }
@@ -113,7 +116,13 @@ export async function keeperFor(
   settings: Partial<GatewaySettings> = {},
   surroundings: Surroundings = {},
 ): Promise<KeeperScene> {
-  const { checkMs = 10_000, networkLookMs = 2000, memory = new TestMemory(), config = [] } = surroundings;
+  const {
+    checkMs = 10_000,
+    networkLookMs = 2000,
+    memory = new TestMemory(),
+    config = [],
+    carrier,
+  } = surroundings;
   const scene = await gatewayFor({ address: freshInnerAddress(), carriesTraffic: false, ...settings });
   let setMs = 0;
   const machine: Machine = {
@@ -138,7 +147,7 @@ export async function keeperFor(
   };
   const wire = new Wire(own);
   const system = surroundings.system?.(wire.system) ?? wire.system;
-  return run({ ...scene, system }, { machine, memory, checkMs, config, wire });
+  return run({ ...scene, system }, { machine, memory, checkMs, config, wire, carrier });
 }
 
 /** Between the agent and its gateway: sees what is asked, and changes nothing. */
@@ -216,10 +225,11 @@ interface Life {
   readonly checkMs: number;
   readonly config: Configuration;
   readonly wire: Wire;
+  readonly carrier: Carrier | undefined;
 }
 
 function run(scene: TestGateway, life: Life): KeeperScene {
-  const { machine, memory, checkMs, config, wire } = life;
+  const { machine, memory, checkMs, config, wire, carrier } = life;
   const directory = mkdtempSync(join(tmpdir(), 'natward-keeper-'));
   const { clock, system } = scene;
   const keeper = new Keeper(system, {
@@ -227,6 +237,7 @@ function run(scene: TestGateway, life: Life): KeeperScene {
     store: new Store(directory, system.clock),
     ports: scene.gateway.ports,
     checkMs,
+    carrier,
   });
   const events: AgentEvent[] = [];
   let toldOf = 0;

@@ -142,7 +142,7 @@ describe('what natward apply keeps', () => {
     const more = '[[keep]]\nspec = "80"\n';
     expect(await pipe(TOML + more, 'apply', '-', '--dry-run')).toEqual({
       code: 0,
-      stdout: `80 would be kept\n22 would no longer be kept [${OLD.id}]\n1 requests would stay as they are\n`,
+      stdout: `80 would be kept\n22 would no longer be kept [${OLD.id}]\n1 request would stay as it is\n`,
       stderr: '',
     });
     expect(await pipe(TOML.replace('true', 'false'), 'apply', '-', '--dry-run')).toMatchObject({

@@ -459,7 +459,7 @@ export function forwardEngineContract(name: string, start: () => EngineUnderTest
 
     test('a port in use stops the whole table, and the one before goes on', async () => {
       const [target, squatter] = [await serve((peer) => peer.say('old')), await serve()];
-      const { engine, rules, ...at } = await running(`in tcp @ -> 127.0.0.1:${target.port}`);
+      const { engine, ...at } = await running(`in tcp @ -> 127.0.0.1:${target.port}`);
       const free = { address: ownAddress(), port: await freePort() };
       const next = [
         named('new', `in tcp ${free.address}:${free.port} -> 127.0.0.1:1`),

@@ -10,7 +10,7 @@ import { realSystem } from '../../system/system.ts';
 import { EXIT, exitCodeOf } from '../exit.ts';
 import { printDropped, printLeaseErrors, printLeases } from '../lease-words.ts';
 import { print, printError, printJson, printJsonLine } from '../output.ts';
-import { printEdit } from '../rule-words.ts';
+import { printEdit, unchangedWords } from '../rule-words.ts';
 import { workHere } from '../working-here.ts';
 import { exitCodeOfLeases } from './keep.ts';
 
@@ -112,7 +112,7 @@ function printKeepChanges(
     for (const { id, spec } of changed) print(`${spec} would be asked for otherwise [${id}]`);
     for (const { id, spec } of removed) print(`${spec} would no longer be kept [${id}]`);
   }
-  if (unchanged > 0) print(`${unchanged} requests ${dryRun ? 'would stay' : 'stay'} as they are`);
+  if (unchanged > 0) print(unchangedWords(unchanged, 'request', dryRun));
 }
 
 function printOutcome({ leases, released, failures }: KeepOutcome, pid: number): void {
@@ -140,7 +140,6 @@ function exitCodeFor(
   ];
   const wrong = codes.find((code) => code !== EXIT.done);
   if (wrong === undefined) return EXIT.done;
-  const isPart =
-    rules !== undefined || leases.some(({ state }) => state === 'held') || released.some(isBack);
+  const isPart = rules !== undefined || leases.some(({ state }) => state === 'held') || released.some(isBack);
   return isPart ? EXIT.inPart : wrong;
 }

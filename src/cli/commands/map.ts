@@ -76,14 +76,13 @@ async function mapCarried(
   targets: Map<Granted, Endpoint>,
 ): Promise<MapReport> {
   // Commands that need none of it start in milliseconds.
-  const [{ connectAgent }, { carryOn, refusedElsewhere, takeAway, withCarryAdvice }] = await Promise.all([
-    import('../../control/client.ts'),
-    import('../../control/carried.ts'),
-  ]);
+  const { carryingAgent, carryOn, refusedElsewhere, takeAway, withCarryAdvice } = await import(
+    '../../control/carried.ts'
+  );
   const asks = refusedElsewhere(all, failures);
   if (asks.length === 0) return { mappings, failures };
   const specs = new Set(asks.map(({ spec }) => spec));
-  const agent = await connectAgent();
+  const agent = await carryingAgent();
   if (agent === undefined) {
     return { mappings, failures: failures.map((one) => (specs.has(one.spec) ? withCarryAdvice(one) : one)) };
   }

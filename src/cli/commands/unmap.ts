@@ -44,11 +44,8 @@ export async function run(
 /** What the agent carries on from this host is mapped to this host: its rule goes, and so does that mapping. */
 async function withoutCarriage(ask: MapAsk): Promise<MapAsk> {
   if (ask.host === undefined) return ask;
-  const [{ connectAgent }, { takeAway }] = await Promise.all([
-    import('../../control/client.ts'),
-    import('../../control/carried.ts'),
-  ]);
-  const agent = await connectAgent();
+  const { carryingAgent, takeAway } = await import('../../control/carried.ts');
+  const agent = await carryingAgent();
   const isCarried = agent !== undefined && (await takeAway(agent, { ...ask, host: ask.host }));
   return isCarried ? { ...ask, host: undefined } : ask;
 }

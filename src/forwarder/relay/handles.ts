@@ -305,7 +305,8 @@ class HandleStream implements Stream {
   swap(size: number): Uint8Array | undefined {
     const next = this.buffers.take(size);
     if (next === undefined) return undefined;
-    this.buffers.giveBack(this.buffer as Uint8Array);
+    // One that is pending elsewhere stays with what is pending.
+    this.buffers.giveBack(this.buffer as Uint8Array, this.isReading);
     this.smallReads = 0;
     this.buffer = next;
     return next;
@@ -313,7 +314,7 @@ class HandleStream implements Stream {
 
   #over(): void {
     this.isClosed = true;
-    if (this.buffer !== undefined) this.buffers.giveBack(this.buffer);
+    if (this.buffer !== undefined) this.buffers.giveBack(this.buffer, this.isReading);
   }
 
   /** To libuv an RST that comes right behind data is an end: where the peer is gone too, reading once more tells. */
@@ -351,7 +352,7 @@ function onRead(this: TcpHandle): Uint8Array | undefined {
     const buffer = stream.buffer as Uint8Array;
     const isFull = count === buffer.length;
     stream.owner.received(stream, isFull ? buffer : buffer.subarray(0, count));
-    return stream.isReading && !stream.isClosed ? fitted(stream, buffer, count) : undefined;
+    return stream.isClosed ? undefined : fitted(stream, buffer, count);
   }
   if (count === 0) return undefined;
   if (nameOf(count) === EOF) stream.ended();
@@ -400,10 +401,12 @@ class Buffers {
     return Buffer.allocUnsafeSlow(length);
   }
 
-  giveBack(buffer: Uint8Array): void {
+  /** Only one that is free is handed out again. */
+  giveBack(buffer: Uint8Array, isFree: boolean): void {
     if (buffer.length > SIZES[0]) this.#grownBytes -= buffer.length;
     // Windows may still be writing from the buffer of a connection that is closed.
-    else if (this.#small.length < MAX_SPARE && process.platform !== 'win32') this.#small.push(buffer);
+    else if (isFree && this.#small.length < MAX_SPARE && process.platform !== 'win32')
+      this.#small.push(buffer);
   }
 }
 

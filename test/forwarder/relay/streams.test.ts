@@ -88,7 +88,7 @@ async function fill({ stream, owner }: Pair): Promise<number> {
     const before = drains();
     bytes += chunk.length;
     if (stream.write(chunk) === 'sent') continue;
-    await aWhile();
+    await Promise.race([aWhile(), until(() => drains() > before)]);
     if (drains() === before) return bytes;
   }
 }

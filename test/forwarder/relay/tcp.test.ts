@@ -302,6 +302,14 @@ for (const [name, streams] of STREAMS) {
       await two.hears('a');
     });
 
+    test('files of hosts_access that nobody can read let nobody in', async () => {
+      const { at, host, relay } = await rule('hosts web');
+      host.hosts = { allow: 'web ALL\n', deny: '' };
+      const one = client(at);
+      await until(() => one.error === 'ECONNRESET');
+      expect(relay.activity().get('r1')).toMatchObject({ conversations: 0, refused: 1 });
+    });
+
     test('what is half closed has ten minutes of silence, and less where its rule says so', async () => {
       const { at, clock, relay, target } = await rule('', () => undefined);
       const one = client(at);
@@ -339,6 +347,28 @@ for (const [name, streams] of STREAMS) {
       await until(() => one.error === 'ECONNRESET');
       expect(relay.activity().get('r1')?.lastRefusal).toMatch(/no answer within 3 s/);
     });
+  });
+
+  test(`many conversations at once on ${name} are kept apart, the slow and the quick`, async () => {
+    const { at, relay } = await rule('');
+    const sizes = Array.from({ length: 60 }, (_, index) => [1, 4096, 70_000, 1_000_000][index % 4] as number);
+    const conversations = sizes.map(async (size, index) => {
+      const sent = noise(size).map((byte) => byte ^ index);
+      const one = client(at);
+      one.socket.end(sent);
+      for (let stops = 0; stops < index % 7; stops++) {
+        one.socket.pause();
+        await aWhile();
+        one.socket.resume();
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await until(() => one.hasEnded);
+      return Buffer.concat(one.chunks).equals(sent);
+    });
+    expect(new Set(await Promise.all(conversations))).toEqual(new Set([true]));
+    await until(() => relay.conversations().length === 0);
+    const bytes = sizes.reduce((sum, size) => sum + size, 0);
+    expect(relay.activity().get('r1')).toMatchObject({ bytesIn: bytes, bytesOut: bytes, open: 0 });
   });
 
   test(`monitor on ${name} leads to the same port of this host, and counts`, async () => {
