@@ -145,9 +145,9 @@ export class LeaseRecord {
 }
 
 /** What is held leads elsewhere than the lease does: to this host, or to the external port's number of it. */
-function wasCarried({ host, internalPort }: Port, mapping: RememberedMapping): boolean {
+function wasCarried({ host, internalPort, externalPort }: Port, mapping: RememberedMapping): boolean {
   if (host !== undefined) return mapping.internalClient !== host;
-  return mapping.internalPort !== internalPort && mapping.internalPort === mapping.requestedExternalPort;
+  return mapping.internalPort !== internalPort && mapping.internalPort === externalPort;
 }
 
 /** A client that is told the external port listens there: the mapping has to lead to that same number. */

@@ -17,6 +17,7 @@ import { followsExternal, type Holding, type LeaseRecord } from './lease-record.
 import { type Granted, mapPort, type Nonces, type Port } from './port.ts';
 import { nextStep } from './reconcile.ts';
 import { type Store, toRemembered } from './store.ts';
+import { releaseOwn } from './unmap.ts';
 
 /** What a site needs of its keeper. */
 export interface SiteContext {
@@ -175,7 +176,10 @@ export class Site implements AsyncDisposable, WatchListener {
         },
       );
     const own = lease.holdings.filter((holding) => isOf(holding, line));
-    if (lease.carriedTo !== undefined) await this.#carry(lease, line);
+    if (lease.carriedTo !== undefined) {
+      await this.#carry(lease, line);
+      await this.#releaseMoved(lease, own, line, signal);
+    }
     let granted: readonly Granted[];
     try {
       granted = await ask(lease.port, own);
@@ -190,6 +194,25 @@ export class Site implements AsyncDisposable, WatchListener {
     for (const mapping of granted) await mapperOf(line, mapping).unmap(mapping, signal);
     lease.port = { ...lease.port, internalPort: other.externalPort, externalPort: other.externalPort };
     return ask(lease.port, []);
+  }
+
+  /** It is carried from another port than before: what leads there would keep its external port to itself. */
+  async #releaseMoved(
+    { port }: LeaseRecord,
+    own: readonly Holding[],
+    { session }: Line,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const moved = own.filter(({ mapping }) => mapping.internalPort !== port.internalPort);
+    try {
+      await releaseOwn(
+        moved.map(({ mapping }) => mapping),
+        { session, signal },
+      );
+    } catch (error) {
+      // What it will not give back, it will not give again: another external port it may.
+      if (!isNatwardError(error) || isNatwardError(error, ...SILENT)) throw error;
+    }
   }
 
   /** The gateway will not map to there, and may map to here. */

@@ -28,6 +28,7 @@ const MAX_TTL_SECONDS = 3600;
 const MAX_ADDRESSES = 64;
 const MAX_NAMES = 8;
 const DNS_TIMEOUT_MS = 2000;
+const RESOLVER_MS = 10_000;
 
 export const systemNames: Names = {
   async addressesOf(name) {
@@ -37,8 +38,9 @@ export const systemNames: Names = {
   },
 
   async namesOf(address) {
-    const resolver = new Resolver({ timeout: DNS_TIMEOUT_MS, tries: 1 });
-    const names = await resolver.reverse(address).catch(() => []);
+    const names = await resolver()
+      .reverse(address)
+      .catch(() => []);
     const confirmed = names.slice(0, MAX_NAMES).map(async (name) => {
       const found = await lookup(name, { all: true }).catch(() => []);
       return found.some((one) => parseAddress(one.address) === address)
@@ -50,12 +52,24 @@ export const systemNames: Names = {
 };
 
 async function ttlOf(name: string): Promise<number> {
-  const resolver = new Resolver({ timeout: DNS_TIMEOUT_MS, tries: 1 });
+  const dns = resolver();
   const answers = await Promise.all([
-    resolver.resolve4(name, { ttl: true }).catch(() => []),
-    resolver.resolve6(name, { ttl: true }).catch(() => []),
+    dns.resolve4(name, { ttl: true }).catch(() => []),
+    dns.resolve6(name, { ttl: true }).catch(() => []),
   ]);
   const ttls = answers.flat().map(({ ttl }) => ttl);
   if (ttls.length === 0) return DEFAULT_TTL_SECONDS;
   return Math.min(Math.max(Math.min(...ttls), MIN_TTL_SECONDS), MAX_TTL_SECONDS);
+}
+
+let current: { readonly resolver: Resolver; readonly untilMs: number } | undefined;
+
+/** One for many questions, which would have a socket each. It knows the servers that were the system's when it was made. */
+function resolver(): Resolver {
+  const nowMs = performance.now();
+  if (current === undefined || nowMs >= current.untilMs) {
+    const fresh = new Resolver({ timeout: DNS_TIMEOUT_MS, tries: 1 });
+    current = { resolver: fresh, untilMs: nowMs + RESOLVER_MS };
+  }
+  return current.resolver;
 }

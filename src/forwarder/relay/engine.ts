@@ -75,6 +75,7 @@ interface Open {
   /** Reports whether it takes new ones again. */
   readonly revive: () => boolean;
   readonly close: () => void;
+  readonly isClosed: () => boolean;
 }
 
 type Running = TcpConversation | UdpConversation;
@@ -234,7 +235,7 @@ export class Relay implements ForwardEngine {
       throw error;
     }
     for (const [key, open] of this.#retired) {
-      if (swapped.has(open) || opened.has(key)) this.#retired.delete(key);
+      if (swapped.has(open) || opened.has(key) || open.isClosed()) this.#retired.delete(key);
     }
     for (const [key, open] of going) {
       this.#open.delete(key);
@@ -280,6 +281,7 @@ export class Relay implements ForwardEngine {
           retire: () => listener.retire(),
           revive: () => listener.revive(),
           close: () => listener.close(),
+          isClosed: () => listener.isClosed,
         };
       }
       const listener = await this.streams.listen(
@@ -288,7 +290,7 @@ export class Relay implements ForwardEngine {
         (code) => this.#notAccepted(code, place),
       );
       const close = () => listener.close();
-      return { place, context, retire: close, revive: () => false, close };
+      return { place, context, retire: close, revive: () => false, close, isClosed: () => true };
     } catch (error) {
       if (error instanceof ListenError) throw listenFailure(place, error.code);
       throw error;

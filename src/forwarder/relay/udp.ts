@@ -6,7 +6,7 @@
  * while it is found out who decides and where the target is.
  */
 
-import { parseAddress } from '../../net/address.ts';
+import { ANY_IPV4, ANY_IPV6, family, type IpAddress, parseAddress } from '../../net/address.ts';
 import type { Endpoint } from '../../net/endpoint.ts';
 import { encodeProxyHeader } from '../../wire/proxy-protocol.ts';
 import { portsOf } from '../decide.ts';
@@ -51,6 +51,7 @@ export interface UdpListener {
   revive(): boolean;
   /** Ends its conversations as well. */
   close(): void;
+  readonly isClosed: boolean;
 }
 
 /** Rejects with ListenError. */
@@ -98,7 +99,7 @@ class Listener implements UdpListener, DatagramOwner {
     const address = parseAddress(from.address);
     if (address === undefined) return;
     const conversation = new UdpConversation(
-      { client: { address, port: from.port }, local: this.endpoint },
+      { client: { address, port: from.port }, local: this.#localOf(address) },
       { socket: this.#socket, sender: from, over: () => this.#remove(conversation) },
       this.#context,
     );
@@ -122,9 +123,19 @@ class Listener implements UdpListener, DatagramOwner {
     if (this.#isRetired && this.#count === 0) this.close();
   }
 
+  /** On every address it is not known which one the client sent to: it is one of the client's family. */
+  #localOf(client: IpAddress): Endpoint {
+    const { address, port } = this.endpoint;
+    return address === ANY_IPV6 && family(client) === 4 ? { address: ANY_IPV4, port } : { address, port };
+  }
+
   retire(): void {
     this.#isRetired = true;
     if (this.#count === 0) this.close();
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   revive(): boolean {
