@@ -1,4 +1,4 @@
-/** What a file wants, without an agent: it works in this terminal until Ctrl-C, and its events are shown. */
+/** What is wanted, without an agent: it works in this terminal until Ctrl-C, and its events are shown. */
 
 import { once } from 'node:events';
 import { type ForegroundKeeper, foregroundKeeper } from '../control/local.ts';
@@ -10,8 +10,10 @@ import { print, printError, printJsonLine } from './output.ts';
 const END_LIMIT_MS = 2500;
 
 export interface HereOptions {
-  /** Ends it, when `begin` is through. */
+  /** Else it ends when `begin` is through. */
   readonly stays: boolean;
+  /** Says, when all is in place, that it works here. */
+  readonly isTold: boolean;
   readonly json: boolean;
   readonly signal: AbortSignal;
 }
@@ -19,7 +21,7 @@ export interface HereOptions {
 /** `begin` puts in place what is to work here; where it throws, all of it is taken back. */
 export async function workHere(
   version: string,
-  { stays, json, signal }: HereOptions,
+  { stays, isTold, json, signal }: HereOptions,
   begin: (keeper: ForegroundKeeper, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
   const keeper = await foregroundKeeper(version);
@@ -38,7 +40,7 @@ export async function workHere(
   try {
     await begin(keeper, end);
     if (!stays) return;
-    if (!json) print('no agent runs: this works in this terminal, until Ctrl-C');
+    if (isTold && !json) print('no agent runs: this works in this terminal, until Ctrl-C');
     if (!end.aborted) await once(end, 'abort');
   } finally {
     const errors = await keeper.close(END_LIMIT_MS);

@@ -48,7 +48,7 @@ export async function run(
   }
   const { rules = [], keeps = [] } = desired;
   const stays = !options.dryRun && rules.length + keeps.length > 0;
-  await workHere(version, { stays, json, signal }, async (keeper, end) => {
+  await workHere(version, { stays, isTold: true, json, signal }, async (keeper, end) => {
     const steps = await begin(keeper, desired, options);
     if (json) (stays ? printJsonLine : printJson)(documentOf(steps, NOTHING, options));
     else printSteps(steps, options);

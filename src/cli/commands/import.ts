@@ -32,7 +32,7 @@ export async function run(
     return;
   }
   const stays = !options.dryRun && imported.rules.length > 0;
-  await workHere(version, { stays, json, signal }, async (keeper) => {
+  await workHere(version, { stays, isTold: true, json, signal }, async (keeper) => {
     const report = await addImported(keeper, imported, options);
     if (json) (stays ? printJsonLine : printJson)(documentOf(report, imported, options));
     else printImport(report, imported, options);

@@ -1,9 +1,7 @@
 /** `natward keep`: hands the specs to the running agent; without one, keeps them in this terminal. */
 
-import { once } from 'node:events';
 import { connectAgent } from '../../control/client.ts';
 import { parseDyndns, parseRun, parseShell, parseSync, parseWebhook } from '../../control/hooks.ts';
-import { foregroundKeeper } from '../../control/local.ts';
 import {
   type AgentClient,
   type Hook,
@@ -15,10 +13,11 @@ import { NatwardError } from '../../errors.ts';
 import type { Family } from '../../net/address.ts';
 import { realSystem } from '../../system/system.ts';
 import { EXIT, exitCodeOf } from '../exit.ts';
-import { printEvent, printLeaseErrors, printLeases } from '../lease-words.ts';
+import { printLeaseErrors, printLeases } from '../lease-words.ts';
 import type { GatewayFlags } from '../options.ts';
-import { print, printError, printJson, printJsonLine } from '../output.ts';
+import { print, printJson } from '../output.ts';
 import { parseSpec, resolveSpec } from '../../control/spec.ts';
+import { workHere } from '../working-here.ts';
 
 export interface KeepFlags extends GatewayFlags {
   readonly lifetime: number;
@@ -32,9 +31,6 @@ export interface KeepFlags extends GatewayFlags {
   readonly sync?: readonly string[];
   readonly dyndns?: readonly string[];
 }
-
-/** Ending may take this long, however the gateway does: service managers and people lose patience. */
-const RELEASE_LIMIT_MS = 2500;
 
 export async function run(
   version: string,
@@ -109,29 +105,10 @@ async function keepHere(
   flags: KeepFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  const keeper = await foregroundKeeper(version);
-  const over = new AbortController();
-  // The terminal is closed: as Ctrl-C.
-  const hangUp = new AbortController();
-  process.once('SIGHUP', () => hangUp.abort());
-  const end = AbortSignal.any([signal, hangUp.signal]);
-  const follow = async () => {
-    for await (const event of keeper.events(over.signal, 0)) {
-      if (flags.json) printJsonLine(event);
-      else printEvent(event);
-    }
-  };
-  const following = follow();
-  try {
+  const json = flags.json === true;
+  await workHere(version, { stays: true, isTold: false, json, signal }, async (keeper, end) => {
     await keeper.keep(requests, { owner: USER_OWNER, timeoutMs: flags.timeout, signal: end });
-    if (!end.aborted) await once(end, 'abort');
-  } finally {
-    const errors = await keeper.close(RELEASE_LIMIT_MS);
-    over.abort();
-    await following;
-    for (const error of errors) printError(error);
-    process.exitCode = errors.length === 0 ? EXIT.done : EXIT.failed;
-  }
+  });
 }
 
 export function exitCodeOfLeases(leases: readonly LeaseStatus[]): number {

@@ -1,7 +1,7 @@
 /** `natward rule`: the rule table of the running agent, or of this terminal. */
 
 import { connectAgent } from '../../control/client.ts';
-import type { EditOptions, RuleEdit, RuleStatus } from '../../control/protocol.ts';
+import type { EditOptions, EditReport, RuleEdit, RuleStatus } from '../../control/protocol.ts';
 import { NatwardError } from '../../errors.ts';
 import { parseAddress } from '../../net/address.ts';
 import type { Endpoint } from '../../net/endpoint.ts';
@@ -10,7 +10,7 @@ import { EXIT } from '../exit.ts';
 import { printJson, printJsonLine } from '../output.ts';
 import { printConversationEvent, printEdit, printExplanation, printRule, printRules } from '../rule-words.ts';
 import { runningAgent } from '../running-agent.ts';
-import { steerHere } from '../steering-here.ts';
+import { workHere } from '../working-here.ts';
 
 interface JsonFlag {
   readonly json?: true;
@@ -41,9 +41,17 @@ export async function add(
   const document = { id, rule, description, enabled: flags.disabled !== true };
   const edit: RuleEdit = { kind: 'add', rules: [document], before };
   const agent = await connectAgent();
-  if (agent === undefined)
-    await steerHere(version, edit, optionsOf(flags), { json: flags.json === true, signal });
-  else await report(await agent.edit(edit, optionsOf(flags)), flags);
+  if (agent !== undefined) {
+    report(await agent.edit(edit, optionsOf(flags)), flags);
+    return;
+  }
+  const [stays, json] = [flags.dryRun !== true, flags.json === true];
+  await workHere(version, { stays, isTold: true, json, signal }, async (keeper) => {
+    const done = await keeper.edit(edit, optionsOf(flags));
+    // Events follow, a line each.
+    if (stays && json) printJsonLine(done);
+    else report(done, flags);
+  });
 }
 
 export async function edit(
@@ -60,10 +68,10 @@ export async function edit(
 
 export async function change(edit: RuleEdit, flags: EditFlags): Promise<void> {
   const agent = await runningAgent();
-  await report(await agent.edit(edit, optionsOf(flags)), flags);
+  report(await agent.edit(edit, optionsOf(flags)), flags);
 }
 
-async function report(done: Parameters<typeof printEdit>[0], flags: EditFlags): Promise<void> {
+function report(done: EditReport, flags: EditFlags): void {
   if (flags.json) printJson(done);
   else printEdit(done, optionsOf(flags));
 }
