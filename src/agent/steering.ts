@@ -8,7 +8,7 @@
 
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { explain, type FirstPacket, type Surroundings } from '../forwarder/decide.ts';
-import type { Activity, ApplyOptions, EngineEvent, ForwardEngine } from '../forwarder/engine.ts';
+import { type ApplyOptions, type EngineEvent, type ForwardEngine, NO_ACTIVITY } from '../forwarder/engine.ts';
 import type { Rule } from '../forwarder/rule.ts';
 import {
   difference,
@@ -66,18 +66,6 @@ const RESOLVE_MS = 3000;
 const CARRY_PORTS = { first: 20_000, last: 32_000 } as const;
 const CARRY_TRIES = 16;
 const FOLLOW_BACKLOG = 10_000;
-const NOTHING: Activity = {
-  bytesIn: 0,
-  bytesOut: 0,
-  packetsIn: 0,
-  packetsOut: 0,
-  open: 0,
-  conversations: 0,
-  refused: 0,
-  lastAtMs: null,
-  lastRefusal: null,
-};
-
 export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   readonly #options: SteeringOptions;
   readonly #over = new AbortController();
@@ -457,7 +445,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
       description: rule.description,
       engine: this.#options.engine.name,
       waiting: rule.enabled ? (this.#withheld.get(rule.id) ?? this.#delayed.get(rule.id) ?? null) : null,
-      activity: activity.get(rule.id) ?? NOTHING,
+      activity: activity.get(rule.id) ?? NO_ACTIVITY,
     }));
   }
 

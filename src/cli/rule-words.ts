@@ -135,6 +135,7 @@ function conversationWords({ protocol, client, local, target }: Conversation): s
 function amount(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let [left, at] = [bytes, 0];
-  while (left >= 1000 && at < units.length - 1) [left, at] = [left / 1000, at + 1];
+  // What one decimal would round up to a thousand is one of the next.
+  while (left >= (at === 0 ? 1000 : 999.95) && at < units.length - 1) [left, at] = [left / 1000, at + 1];
   return `${at === 0 ? left : left.toFixed(1)} ${units[at]}`;
 }

@@ -28,6 +28,19 @@ export interface Activity {
   readonly lastRefusal: string | null;
 }
 
+/** Of a rule that nothing has come for yet. */
+export const NO_ACTIVITY: Activity = {
+  bytesIn: 0,
+  bytesOut: 0,
+  packetsIn: 0,
+  packetsOut: 0,
+  open: 0,
+  conversations: 0,
+  refused: 0,
+  lastAtMs: null,
+  lastRefusal: null,
+};
+
 export interface Conversation {
   /** Counts up by one in the engine's life. */
   readonly id: number;

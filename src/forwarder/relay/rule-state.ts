@@ -3,7 +3,7 @@
 import type { Endpoint } from '../../net/endpoint.ts';
 import type { Clock } from '../../system/clock.ts';
 import { type AccessMatcher, compileAccess } from '../access.ts';
-import type { Activity } from '../engine.ts';
+import { type Activity, NO_ACTIVITY } from '../engine.ts';
 import type { Rule } from '../rule.ts';
 
 /** The bytes of a rate may come in bursts as long as this. */
@@ -125,7 +125,7 @@ export class RuleState {
 }
 
 /** Of both, without what is open. */
-function sumOf(one: Activity, before: Activity = NOTHING): Omit<Activity, 'open'> {
+function sumOf(one: Activity, before: Activity = NO_ACTIVITY): Omit<Activity, 'open'> {
   const times = [one.lastAtMs, before.lastAtMs].filter((atMs) => atMs !== null);
   return {
     bytesIn: one.bytesIn + before.bytesIn,
@@ -138,18 +138,6 @@ function sumOf(one: Activity, before: Activity = NOTHING): Omit<Activity, 'open'
     lastRefusal: one.lastRefusal ?? before.lastRefusal,
   };
 }
-
-const NOTHING: Activity = {
-  bytesIn: 0,
-  bytesOut: 0,
-  packetsIn: 0,
-  packetsOut: 0,
-  open: 0,
-  conversations: 0,
-  refused: 0,
-  lastAtMs: null,
-  lastRefusal: null,
-};
 
 /** Fills by so much a second, and holds so much. */
 class Bucket {
