@@ -21,7 +21,8 @@ import {
   type Table,
   type WantedRule,
 } from '../forwarder/table.ts';
-import { checkDescription, formatRule, parseRule } from '../forwarder/text.ts';
+import { formatRule, parseRule } from '../forwarder/text.ts';
+import { checkDescription } from '../forwarder/words.ts';
 import { type Finding, type OwnPort, validate } from '../forwarder/validate.ts';
 import { type IpAddress, parseAddress } from '../net/address.ts';
 import { formatEndpoint } from '../net/endpoint.ts';

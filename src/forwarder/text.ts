@@ -1,155 +1,20 @@
 /**
  * A rule as one line, both ways: `in tcp 2000-5000,~3000-3010 from 192.168.0.0/16 on eth0 -> 10.0.0.5:+0 idle 60s`.
- * Before the arrow stands which traffic, after it what it becomes. Each clause is a word and its value; a clause
- * that is left out means "any" or "the usual". docs/rules.md lists them all.
+ * Before the arrow stands which traffic, after it what it becomes. Each clause is a word and its value (clauses.ts); one
+ * that is left out means "any" or "the usual".
  */
 
 import { NatwardError } from '../errors.ts';
-import { parseAddress } from '../net/address.ts';
-import { parseDuration } from '../net/duration.ts';
-import { ANY_PORT, formatPortSet, isAnyPort, type PortSet, parsePortSet } from '../net/port-set.ts';
+import { ANY_PORT, formatPortSet, isAnyPort, parsePortSet } from '../net/port-set.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
-import { type AccessList, formatAccessList, parseAccessList } from './access.ts';
-import { formatAmount, parseAmount } from './amount.ts';
+import { CLAUSES, type Clause, type Clauses, isWord, takeOne, type Word, WORDS } from './clauses.ts';
 import { formatPattern, parsePatterns } from './pattern.ts';
-import type { Reflection, RuleSpec, Source, Target, Verdict } from './rule.ts';
-import { formatSchedule, parseSchedule, type Schedule } from './schedule.ts';
-import {
-  formatSource,
-  formatTarget,
-  parseHostName,
-  parseSource,
-  parseTarget,
-  splitEndpoint,
-  targetTrouble,
-} from './target.ts';
+import type { RuleSpec, Target, Verdict } from './rule.ts';
+import { formatTarget, parseTarget, splitEndpoint, targetTrouble } from './target.ts';
+import { ARROW, MAX_RULE_LENGTH, Words } from './words.ts';
 
-const MAX_LENGTH = 8192;
 const MAX_TARGETS = 16;
-const MAX_DESCRIPTION = 250;
-const ARROW = '->';
-
-/** Every clause by its word, with what it takes. */
-interface Clauses {
-  from?: AccessList;
-  port?: PortSet;
-  on?: readonly string[];
-  mac?: readonly string[];
-  when?: Schedule;
-  else?: readonly Target[];
-  as?: Source;
-  via?: string;
-  'source-mac'?: string;
-  'target-mac'?: string;
-  reflect?: Reflection;
-  clone?: Target;
-  proxy?: 'v1' | 'v2';
-  'accept-proxy'?: AccessList;
-  allow?: AccessList;
-  deny?: AccessList;
-  hosts?: string;
-  idle?: number;
-  connect?: number;
-  new?: number;
-  open?: number;
-  'per-client'?: number;
-  rate?: number;
-  quota?: number;
-}
-type Word = keyof Clauses;
-
-interface Clause<T> {
-  readonly side: 'selector' | 'action';
-  /** The words of its value; the first one where nothing is said. */
-  readonly take?: (words: Words) => string;
-  parse(text: string): T;
-  format(value: T): string;
-}
-
-const accessClause = (side: 'selector' | 'action'): Clause<AccessList> => ({
-  side,
-  take: takeList,
-  parse: parseAccessList,
-  format: formatAccessList,
-});
-
-const durationClause = (max: number): Clause<number> => ({
-  side: 'action',
-  parse: (text) => {
-    const seconds = parseDuration(text);
-    if (seconds === undefined || seconds < 1 || seconds > max) {
-      throw usage(`"${text}" is no time from 1s to ${max}s: write 30s, 10m or 2h`);
-    }
-    return seconds;
-  },
-  format: (seconds) => `${seconds}s`,
-});
-
-const countClause = (suffix: string, max: number): Clause<number> => ({
-  side: 'action',
-  parse: (text) => {
-    const digits = text.endsWith(suffix) ? text.slice(0, text.length - suffix.length) : text;
-    const count = /^\d{1,9}$/.test(digits) ? Number(digits) : 0;
-    if (count < 1 || count > max) throw usage(`"${text}" is no number from 1 to ${max}`);
-    return count;
-  },
-  format: (count) => `${count}${suffix}`,
-});
-
-const amountClause = (suffix: string): Clause<number> => ({
-  side: 'action',
-  parse: (text) => parseAmount(text.endsWith(suffix) ? text.slice(0, text.length - suffix.length) : text),
-  format: (bytes) => `${formatAmount(bytes)}${suffix}`,
-});
-
-function wordClause<const T extends string>(what: string, words: readonly T[]): Clause<T> {
-  return {
-    side: 'action',
-    parse: (text) => {
-      const word = words.find((one) => one === text.toLowerCase());
-      if (word === undefined) throw usage(`"${text}" is no ${what}: write ${words.join(', ')}`);
-      return word;
-    },
-    format: (word) => word,
-  };
-}
-
-const macClause: Clause<string> = { side: 'action', parse: parseMac, format: (mac) => mac };
-const adapterClause: Clause<string> = { side: 'action', parse: parseAdapter, format: (name) => name };
-
-/** In the order in which they are written. */
-const CLAUSES: { readonly [W in Word]: Clause<Required<Clauses>[W]> } = {
-  from: accessClause('selector'),
-  port: { side: 'selector', parse: parsePortSet, format: formatPortSet },
-  on: { side: 'selector', parse: listOf(parseAdapter), format: (names) => names.join(',') },
-  mac: { side: 'selector', parse: listOf(parseMac), format: (macs) => macs.join(',') },
-  when: { side: 'selector', take: takeSchedule, parse: parseSchedule, format: formatSchedule },
-  else: {
-    side: 'action',
-    parse: listOf(parseTarget),
-    format: (targets) => targets.map(formatTarget).join(','),
-  },
-  as: { side: 'action', parse: parseSource, format: formatSource },
-  via: adapterClause,
-  'source-mac': macClause,
-  'target-mac': macClause,
-  reflect: wordClause('reflection', ['plain', 'mirror', 'route']),
-  clone: { side: 'action', parse: parseTarget, format: formatTarget },
-  proxy: wordClause('version of the PROXY protocol', ['v1', 'v2']),
-  'accept-proxy': accessClause('action'),
-  allow: accessClause('action'),
-  deny: accessClause('action'),
-  hosts: { side: 'action', parse: parseDaemon, format: (name) => name },
-  idle: durationClause(604_800),
-  connect: durationClause(300),
-  new: countClause('/s', 1_000_000),
-  open: countClause('', 1_000_000),
-  'per-client': countClause('', 1_000_000),
-  rate: amountClause('/s'),
-  quota: amountClause(''),
-};
 const VERDICTS: readonly Verdict[] = ['monitor', 'refuse', 'drop'];
-const WORDS = Object.keys(CLAUSES) as Word[];
 /** What only leaves another way keeps its target. */
 const WITHOUT_TARGET: ReadonlySet<Word> = new Set(['as', 'via', 'source-mac', 'target-mac', 'reflect']);
 
@@ -170,8 +35,8 @@ export function parseRule(text: string): RuleSpec {
   const { description } = words;
   const rule = ruleOf({ direction, protocols, to, verdict, target, description }, clauses);
   // `10.` is written `10.0.0.0/8`: what is read must be read again.
-  if (formatRule(rule).length <= MAX_LENGTH) return rule;
-  throw usage(`a rule has at most ${MAX_LENGTH} characters, with its addresses written out`);
+  if (formatRule(rule).length <= MAX_RULE_LENGTH) return rule;
+  throw usage(`a rule has at most ${MAX_RULE_LENGTH} characters, with its addresses written out`);
 }
 
 export function formatRule(rule: RuleSpec): string {
@@ -343,38 +208,8 @@ function readValue(words: Words, word: Word, clauses: Clauses): void {
   }
 }
 
-function isWord(word: string): word is Word {
-  return Object.hasOwn(CLAUSES, word);
-}
-
 function isActionWord(word: string): word is Word {
   return isWord(word) && CLAUSES[word].side === 'action';
-}
-
-function takeOne(words: Words): string {
-  return words.next('a value');
-}
-
-/** Items by commas, which may have blanks after them, and EXCEPT between lists. */
-function takeList(words: Words): string {
-  const list = [words.next('a list of addresses or names')];
-  for (;;) {
-    if (list.at(-1)?.endsWith(',')) list.push(words.next('an address or a name'));
-    else if (words.peek()?.toUpperCase() === 'EXCEPT') list.push(words.next('EXCEPT'), words.next('a list'));
-    else return list.join(' ');
-  }
-}
-
-function takeSchedule(words: Words): string {
-  const list = [words.next('days'), words.next('hours')];
-  while (words.peek()?.toLowerCase() === 'and') {
-    list.push(words.next('and'), words.next('days'), words.next('hours'));
-  }
-  return list.join(' ');
-}
-
-function listOf<T>(parse: (item: string) => T): (text: string) => readonly T[] {
-  return (text) => text.split(',').map((item) => parse(item));
 }
 
 function parseProtocols(text: string): readonly TransportProtocol[] {
@@ -415,94 +250,6 @@ function formatDestination({ direction, to: { addresses, ports } }: RuleSpec): s
   }
   const hosts = addresses.map(formatPattern).join(',');
   return [`${hosts}:${formatPortSet(ports)}`];
-}
-
-function parseMac(text: string): string {
-  const mac = text.toLowerCase().replaceAll('-', ':');
-  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac)) {
-    throw usage(`"${text}" is no MAC address: write aa:bb:cc:dd:ee:ff`);
-  }
-  return mac;
-}
-
-/** Linux takes up to 15 bytes without blanks and slashes; Windows and macOS are asked for the same. */
-function parseAdapter(text: string): string {
-  if (!/^[\w.@-]{1,32}$/.test(text) || /^\.{1,2}$/.test(text))
-    throw usage(`"${text}" is no name of an interface`);
-  return text;
-}
-
-function parseDaemon(text: string): string {
-  if (parseHostName(text) === undefined || parseAddress(text) !== undefined) {
-    throw usage(`"${text}" is no name of a daemon as /etc/hosts.allow has it`);
-  }
-  return text;
-}
-
-/** The line, word by word; what stands in quotes at its end is the description. */
-class Words {
-  readonly description: string;
-  readonly #words: readonly string[];
-  #at = 0;
-  #within = '';
-
-  constructor(text: string) {
-    if (text.length > MAX_LENGTH) throw usage(`a rule has at most ${MAX_LENGTH} characters`);
-    const [all, body = '', quoted] = /^([^"]*)("(?:[^"\\]|\\.)*")?$/su.exec(text.trim()) ?? [];
-    if (all === undefined) throw usage('a quote in the rule is not closed, or not at its end');
-    if (body === '') throw usage('the rule is empty');
-    this.#words = body
-      .replaceAll(ARROW, ` ${ARROW} `)
-      .split(/\s+/)
-      .filter((word) => word !== '');
-    this.description = quoted === undefined ? '' : parseDescription(quoted);
-  }
-
-  peek(): string | undefined {
-    return this.#words[this.#at];
-  }
-
-  /** Throws USAGE where the line is over, or the arrow comes instead. */
-  next(expected: string): string {
-    const word = this.#words[this.#at];
-    if (word === undefined || (word === ARROW && expected !== ARROW)) {
-      throw usage(
-        `${this.#within}${expected} is missing${word === undefined ? ' at the end' : ` before ${ARROW}`}`,
-      );
-    }
-    this.#at++;
-    return word;
-  }
-
-  /** What is missing in here is said of this clause. */
-  within<T>(clause: string, read: () => T): T {
-    this.#within = `${clause}: `;
-    const value = read();
-    this.#within = '';
-    return value;
-  }
-}
-
-function parseDescription(quoted: string): string {
-  let description: unknown;
-  try {
-    description = JSON.parse(quoted);
-  } catch {
-    throw usage(
-      `the description ${quoted} has an unknown escape: write \\" for a quote and \\\\ for a backslash`,
-    );
-  }
-  return checkDescription(String(description));
-}
-
-/** Throws USAGE for what no description may be. */
-export function checkDescription(description: string): string {
-  if (description.length > MAX_DESCRIPTION) throw usage(`description: at most ${MAX_DESCRIPTION} characters`);
-  // A text that turns the reading direction, or ends the line, is as bad as a control character.
-  if (/[\p{Cc}\p{Cs}\p{Bidi_Control}\u2028\u2029]/u.test(description)) {
-    throw usage('description: no control characters');
-  }
-  return description;
 }
 
 function usage(message: string): NatwardError {

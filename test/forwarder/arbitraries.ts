@@ -18,7 +18,8 @@ import {
   type Verdict,
 } from '../../src/forwarder/rule.ts';
 import { parseSchedule, type Schedule } from '../../src/forwarder/schedule.ts';
-import { checkDescription, parseRule } from '../../src/forwarder/text.ts';
+import { parseRule } from '../../src/forwarder/text.ts';
+import { checkDescription } from '../../src/forwarder/words.ts';
 import { isNatwardError } from '../../src/errors.ts';
 import { family, type IpAddress, parseAddress } from '../../src/net/address.ts';
 import { type PortRange, portCount } from '../../src/net/port-range.ts';

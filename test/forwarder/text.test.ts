@@ -4,7 +4,8 @@ import { isNatwardError } from '../../src/errors.ts';
 import { parseAccessList } from '../../src/forwarder/access.ts';
 import { NO_ACCESS, NO_LIMITS, type RuleSpec } from '../../src/forwarder/rule.ts';
 import { parseSchedule } from '../../src/forwarder/schedule.ts';
-import { checkDescription, formatRule, parseRule } from '../../src/forwarder/text.ts';
+import { formatRule, parseRule } from '../../src/forwarder/text.ts';
+import { checkDescription } from '../../src/forwarder/words.ts';
 import { ANY_PORT, parsePortSet } from '../../src/net/port-set.ts';
 import { ruleSpec } from './arbitraries.ts';
 
