@@ -8,9 +8,7 @@
  */
 
 import { NatwardError } from '../../errors.ts';
-import { ANY_IPV4, ANY_IPV6, family } from '../../net/address.ts';
 import { formatEndpoint, type Endpoint } from '../../net/endpoint.ts';
-import type { TransportProtocol } from '../../net/protocol.ts';
 import { type Clock, OVER } from '../../system/clock.ts';
 import type { Names } from '../../system/names.ts';
 import type { InterfaceAddress } from '../../system/routes.ts';
@@ -31,14 +29,16 @@ import type { Datagrams } from './datagram.ts';
 import { nodeDatagramHandles } from './datagram-handles.ts';
 import { nodeDatagramSockets } from './datagram-sockets.ts';
 import { Gate, type HostsTexts } from './gate.ts';
+import { listenFailure, type Open, Openings } from './openings.ts';
+import { PlaceContext } from './place-context.ts';
 import { type Place, planPlaces } from './places.ts';
-import { RuleState, type Shown } from './rule-state.ts';
+import { RuleState } from './rule-state.ts';
 import { relayShortcoming } from './shortcoming.ts';
 import { ListenError, type Stream, type Streams } from './stream.ts';
 import type { Tap } from './tap.ts';
 import { TargetNames } from './target-names.ts';
-import { type Admission, type Arrival, TcpConversation, type TcpContext } from './tcp.ts';
-import { listenUdp, UdpConversation, type UdpContext } from './udp.ts';
+import { type Admission, TcpConversation } from './tcp.ts';
+import { listenUdp, type UdpConversation } from './udp.ts';
 
 export interface RelayOptions {
   readonly clock: Clock;
@@ -60,25 +60,15 @@ const RESERVED_FILES = 256;
 const MAX_CONVERSATIONS = 65_536;
 /** Of all conversations, what one client may have where its rule says nothing. */
 const CLIENT_SHARE = 0.75;
-/** Places opened without a look at what else waits. */
-const BATCH = 500;
 /** For so long a place that could not accept is spoken of. */
 const TROUBLE_MS = 10_000;
 const ADDRESSES_MS = 2000;
 
-/** A place that is open. */
-interface Open {
-  readonly place: Place;
-  readonly context: PlaceContext;
-  /** No new conversations. Reports nothing; what runs goes on. */
-  readonly retire: () => void;
-  /** Reports whether it takes new ones again. */
-  readonly revive: () => boolean;
-  readonly close: () => void;
-  readonly isClosed: () => boolean;
-}
-
 type Running = TcpConversation | UdpConversation;
+
+interface OpenPlace extends Open {
+  readonly context: PlaceContext;
+}
 
 export class Relay implements ForwardEngine {
   readonly name = 'relay';
@@ -89,9 +79,9 @@ export class Relay implements ForwardEngine {
   readonly gate: Gate;
   #table: Table = [];
   #states = new Map<string, RuleState>();
-  #open = new Map<string, Open>();
-  /** UDP sockets that live as long as their last conversations. */
-  readonly #retired = new Map<string, Open>();
+  /** Of the table. */
+  #places: ReadonlyMap<string, Place> = new Map();
+  readonly #openings: Openings<OpenPlace>;
   readonly #running = new Set<Running>();
   readonly #taps = new Set<Tap>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
@@ -114,6 +104,13 @@ export class Relay implements ForwardEngine {
     this.#options = options;
     this.clock = options.clock;
     this.datagrams = options.datagrams ?? nodeDatagramHandles() ?? nodeDatagramSockets;
+    this.#openings = new Openings(
+      (place) => this.#openPlace(place),
+      (error) => {
+        this.#isWhole = false;
+        this.#trouble('listen', error);
+      },
+    );
     this.names = new TargetNames(options.names, options.clock);
     this.gate = new Gate({
       clock: options.clock,
@@ -130,7 +127,7 @@ export class Relay implements ForwardEngine {
 
   /** Each takes two sockets, and what listens takes one. */
   get #maxConversations(): number {
-    const left = (this.#options.fileLimit - RESERVED_FILES - this.#open.size) / 2;
+    const left = (this.#options.fileLimit - RESERVED_FILES - this.#openings.size) / 2;
     return Math.max(Math.min(Math.floor(left), MAX_CONVERSATIONS), 1);
   }
 
@@ -200,77 +197,27 @@ export class Relay implements ForwardEngine {
     );
   }
 
-  /** Opens, switches and closes; throws with all as it was. */
+  /** Throws with all as it was, but for what could not be opened again. */
   async #move(places: ReadonlyMap<string, Place>, states: ReadonlyMap<string, RuleState>): Promise<void> {
-    const going = [...this.#open].filter(([key]) => !places.has(key));
-    const leaving = new Map<string, Open[]>();
-    for (const open of [...going.map(([, open]) => open), ...this.#retired.values()]) {
-      const key = portKey(open.place);
-      leaving.set(key, [...(leaving.get(key) ?? []), open]);
-    }
-    const opened = new Map<string, Open>();
-    const swapped = new Set<Open>();
     try {
-      for (const [key, place] of places) {
-        if (this.#open.has(key)) continue;
-        const retired = this.#retired.get(key);
-        if (retired?.revive()) {
-          opened.set(key, retired);
-          continue;
-        }
-        for (const inTheWay of leaving.get(portKey(place)) ?? []) {
-          if (!overlap(inTheWay.place, place)) continue;
-          swapped.add(inTheWay);
-          inTheWay.close();
-        }
-        opened.set(key, await this.#openPlace(place));
-        if (opened.size % BATCH === 0) await new Promise((resolve) => setImmediate(resolve));
-      }
+      await this.#openings.move(places);
     } catch (error) {
-      for (const [key, open] of opened) {
-        if (this.#retired.get(key) === open) open.retire();
-        else open.close();
-      }
-      for (const [key, open] of going) if (swapped.has(open)) await this.#reopen(key, open);
+      this.#letIn(this.#places, this.#states);
       throw error;
     }
-    for (const [key, open] of this.#retired) {
-      if (swapped.has(open) || opened.has(key) || open.isClosed()) this.#retired.delete(key);
-    }
-    for (const [key, open] of going) {
-      this.#open.delete(key);
-      if (swapped.has(open)) open.context.states = [];
-      else this.#retire(key, open);
-    }
-    for (const [key, place] of places) {
-      const open = opened.get(key) ?? this.#open.get(key);
-      if (open === undefined) continue;
-      open.context.states = statesOf(place, states);
-      this.#open.set(key, open);
-    }
+    this.#places = places;
+    this.#letIn(places, states);
   }
 
-  /** Nothing begins there any more, not even what was about to. */
-  #retire(key: string, open: Open): void {
-    open.context.states = [];
-    open.retire();
-    if (open.place.protocol === 'udp') this.#retired.set(key, open);
-  }
-
-  async #reopen(key: string, { place, context }: Open): Promise<void> {
-    try {
-      const open = await this.#openPlace(place);
-      open.context.states = context.states;
-      this.#open.set(key, open);
-    } catch (error) {
-      this.#open.delete(key);
-      this.#isWhole = false;
-      this.#trouble('listen', error as NatwardError);
+  /** All in one turn: what begins from now on begins under these rules. */
+  #letIn(places: ReadonlyMap<string, Place>, states: ReadonlyMap<string, RuleState>): void {
+    for (const [key, { context }] of this.#openings.entries()) {
+      context.states = (places.get(key)?.rules ?? []).map(({ id }) => states.get(id) as RuleState);
     }
   }
 
   /** It lets nobody in until it is given its rules. */
-  async #openPlace(place: Place): Promise<Open> {
+  async #openPlace(place: Place): Promise<OpenPlace> {
     const context = new PlaceContext(this, place);
     try {
       if (place.protocol === 'udp') {
@@ -278,7 +225,10 @@ export class Relay implements ForwardEngine {
         return {
           place,
           context,
-          retire: () => listener.retire(),
+          retire: () => {
+            context.states = [];
+            listener.retire();
+          },
           revive: () => listener.revive(),
           close: () => listener.close(),
           isClosed: () => listener.isClosed,
@@ -289,7 +239,10 @@ export class Relay implements ForwardEngine {
         (stream) => this.#accepted(stream, context),
         (code) => this.#notAccepted(code, place),
       );
-      const close = () => listener.close();
+      const close = () => {
+        context.states = [];
+        listener.close();
+      };
       return { place, context, retire: close, revive: () => false, close, isClosed: () => true };
     } catch (error) {
       if (error instanceof ListenError) throw listenFailure(place, error.code);
@@ -453,8 +406,7 @@ export class Relay implements ForwardEngine {
   async drain(limitMs: number): Promise<void> {
     this.#isEnding = true;
     await this.#applying;
-    for (const [key, open] of this.#open) this.#retire(key, open);
-    this.#open.clear();
+    this.#openings.retire();
     const endMs = this.clock.steady() + limitMs;
     // A conversation of UDP has no end of its own.
     const isBusy = () => [...this.#running].some((one) => one instanceof TcpConversation);
@@ -465,8 +417,7 @@ export class Relay implements ForwardEngine {
     this.#isEnding = true;
     this.#over.abort(OVER);
     await this.#applying;
-    for (const open of [...this.#open.values(), ...this.#retired.values()]) open.close();
-    this.#open.clear();
+    this.#openings.close();
     for (const one of this.#running) one.cut('natward ends');
     for (const tap of this.#taps) tap.close();
     await this.#watching;
@@ -475,91 +426,16 @@ export class Relay implements ForwardEngine {
 
 const DRAIN_LOOK_MS = 20;
 
-/** A place as its conversations see it: the engine, and the rules that it has just now. */
-class PlaceContext implements TcpContext, UdpContext {
-  readonly relay: Relay;
-  readonly place: Place;
-  readonly endpoint: Endpoint;
-  readonly isWild: boolean;
-  states: readonly RuleState[] = [];
-
-  constructor(relay: Relay, place: Place) {
-    this.relay = relay;
-    this.place = place;
-    this.endpoint = { address: place.address, port: place.port };
-    this.isWild = isWild(place);
-  }
-
-  get clock(): Clock {
-    return this.relay.clock;
-  }
-
-  get names(): TargetNames {
-    return this.relay.names;
-  }
-
-  get streams(): Streams {
-    return this.relay.streams;
-  }
-
-  get datagrams(): Datagrams {
-    return this.relay.datagrams;
-  }
-
-  get tick(): number {
-    return this.relay.tick;
-  }
-
-  /** Reports whether this peer is to say who the client is. */
-  isGreeted({ address }: Endpoint): boolean {
-    return this.states.some(({ greets }) => greets?.({ address }));
-  }
-
-  admit(arrival: Arrival): Promise<Admission> | Admission {
-    if (this.protocol === 'udp' && this.relay.isFull) {
-      return { state: undefined, reason: 'too many conversations run' };
-    }
-    return this.relay.gate.admit(this.protocol, arrival, this);
-  }
-
-  get protocol(): TransportProtocol {
-    return this.place.protocol;
-  }
-
-  begun(conversation: UdpConversation): void {
-    this.relay.add(conversation);
-  }
-
-  tapped(tap: Tap): void {
-    this.relay.tapped(tap);
-  }
-
-  opened(conversation: Running): void {
-    this.relay.opened(conversation);
-  }
-
-  closed(conversation: Running, reason: string): void {
-    this.relay.closed(conversation, reason);
-  }
-
-  refused(conversation: Running, admission: Admission, client: Endpoint): void {
-    this.relay.refused(conversation, admission, client);
-  }
-
-  nextId(): number {
-    return this.relay.nextId();
-  }
+/** The names that the rules send to. */
+function namesIn(table: Table): ReadonlySet<string> {
+  return new Set(
+    table.flatMap(({ targets, clone }) =>
+      [...targets, ...(clone === undefined ? [] : [clone])].flatMap(({ host }) => host ?? []),
+    ),
+  );
 }
 
-function statesOf({ rules }: Place, states: ReadonlyMap<string, RuleState>): readonly RuleState[] {
-  return rules.map(({ id }) => states.get(id) as RuleState);
-}
-
-function portKey({ protocol, port }: Place): string {
-  return `${protocol} ${port}`;
-}
-
-function shown(one: Shown & { readonly protocol: TransportProtocol }): Conversation {
+function shown(one: Running): Conversation {
   const { id, protocol, client, local, target, beganAtMs, bytesIn, bytesOut } = one;
   return {
     id,
@@ -572,53 +448,4 @@ function shown(one: Shown & { readonly protocol: TransportProtocol }): Conversat
     bytesIn,
     bytesOut,
   };
-}
-
-function isWild({ address }: Place): boolean {
-  return address === ANY_IPV6 || address === ANY_IPV4;
-}
-
-/** Reports whether one socket cannot listen at both, which have one port. */
-function overlap(a: Place, b: Place): boolean {
-  if (a.address === b.address || a.address === ANY_IPV6 || b.address === ANY_IPV6) return true;
-  return (isWild(a) || isWild(b)) && family(a.address) === family(b.address);
-}
-
-/** The names that the rules send to. */
-function namesIn(table: Table): ReadonlySet<string> {
-  return new Set(
-    table.flatMap(({ targets, clone }) =>
-      [...targets, ...(clone === undefined ? [] : [clone])].flatMap(({ host }) => host ?? []),
-    ),
-  );
-}
-
-function listenFailure({ protocol, address, port, rules: [rule] }: Place, code: string): NatwardError {
-  const what = `${protocol.toUpperCase()} ${formatEndpoint({ address, port })}, for rule ${rule?.id}`;
-  const flag = protocol === 'tcp' ? 't' : 'u';
-  switch (code) {
-    case 'EADDRINUSE':
-      return new NatwardError('CONFLICT', `another program listens on ${what}`, {
-        advice: `ss -l${flag}np 'sport = :${port}' shows which; let it listen on 127.0.0.1 alone, or choose another port.`,
-      });
-    case 'EACCES':
-      return new NatwardError(
-        'NOT_AUTHORIZED',
-        `this user may not listen on ${what}: ports below 1024 are privileged`,
-        {
-          advice: `Run the agent as a service (natward service install), or: sysctl net.ipv4.ip_unprivileged_port_start=${port}`,
-        },
-      );
-    case 'EADDRNOTAVAIL':
-      return new NatwardError('FAILED', `this host does not have the address of ${what}`, {
-        advice: 'ip address shows those it has.',
-      });
-    case 'EMFILE':
-    case 'ENFILE':
-      return new NatwardError('NO_RESOURCES', `no file handle is left to listen on ${what}`, {
-        advice: 'Raise the limit: LimitNOFILE= in the systemd unit, or ulimit -Hn.',
-      });
-    default:
-      return new NatwardError('FAILED', `cannot listen on ${what}: ${code}`);
-  }
 }
