@@ -317,10 +317,13 @@ describe('[[rule]]', () => {
   });
 
   test.each([
-    ['rule = 80', 'config.toml:2:1: rule[0].rule: write it as text, in quotes'],
+    ['rule = 80', /^config\.toml:2:1: rule\[0\]\.rule: write it as text, in quotes$/],
     ['rule = "in tcp 80"', /^config\.toml:2:1: rule\[0\]\.rule: .*->/],
     ['rule = "in tcp 80 -> :8080"\nid = "a b"', /^config\.toml:3:1: rule\[0\]\.id: "a b" is no id/],
-    ['rule = "in tcp 80 -> :8080"\nenabled = 1', 'config.toml:3:1: rule[0].enabled: write true or false'],
+    [
+      'rule = "in tcp 80 -> :8080"\nenabled = 1',
+      /^config\.toml:3:1: rule\[0\]\.enabled: write true or false$/,
+    ],
     [
       `rule = "in tcp 80 -> :8080"\ndescription = "${'x'.repeat(251)}"`,
       /^config\.toml:3:1: rule\[0\]\.description: .*at most 250/,
@@ -333,8 +336,7 @@ describe('[[rule]]', () => {
   ])('%j is wrong, and said where', (text, message) => {
     const { code, message: said } = errorOf(`[[rule]]\n${text}\n`);
     expect(code).toBe('USAGE');
-    if (typeof message === 'string') expect(said).toBe(message);
-    else expect(said).toMatch(message);
+    expect(said).toMatch(message);
   });
 
   test('an id twice is wrong where it stands the second time', () => {

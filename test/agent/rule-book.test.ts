@@ -61,8 +61,8 @@ describe('a rule book', () => {
     const scene = await sceneOf();
     await scene.book.save(TABLE);
     expect(reopened(scene).load()).toEqual(TABLE);
-    await scene.book.save([...TABLE].reverse());
-    expect(reopened(scene).load()).toEqual([...TABLE].reverse());
+    await scene.book.save(TABLE.toReversed());
+    expect(reopened(scene).load()).toEqual(TABLE.toReversed());
     await scene.book.save([]);
     expect(reopened(scene).load()).toEqual([]);
   });
