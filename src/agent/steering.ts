@@ -9,18 +9,9 @@
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { explain, type FirstPacket, type Surroundings } from '../forwarder/decide.ts';
 import { type ApplyOptions, type EngineEvent, type ForwardEngine, NO_ACTIVITY } from '../forwarder/engine.ts';
+import { followEngine } from '../forwarder/engine-events.ts';
 import type { Rule } from '../forwarder/rule.ts';
-import {
-  difference,
-  identified,
-  isSame,
-  moved,
-  parseRuleId,
-  placeOf,
-  replaced,
-  type Table,
-  type WantedRule,
-} from '../forwarder/table.ts';
+import { difference, identified, isSame, type Table, type WantedRule } from '../forwarder/table.ts';
 import { formatRule, parseRule } from '../forwarder/text.ts';
 import { checkDescription } from '../forwarder/words.ts';
 import { type Finding, type OwnPort, validate } from '../forwarder/validate.ts';
@@ -29,15 +20,14 @@ import { formatEndpoint } from '../net/endpoint.ts';
 import { portRanges } from '../net/port-set.ts';
 import { type Clock, OVER } from '../system/clock.ts';
 import type { Carriage, Carrier } from './carrier.ts';
+import { checkIds, editedRules, OWNERS, tableOf, type Tables } from './rule-edits.ts';
 import type { RuleMemory } from './rule-memory.ts';
 import type {
   EditOptions,
   EditReport,
   ExplainReport,
-  RuleDocument,
   RuleEdit,
   RuleKeeping,
-  RuleOwner,
   RuleStatus,
 } from './rule-keeping.ts';
 
@@ -54,8 +44,6 @@ export interface SteeringOptions {
   readonly warn: (key: string, error: NatwardError | undefined) => void;
 }
 
-const OWNERS = ['config', 'user', 'lease'] as const;
-type Tables = Readonly<Record<RuleOwner, Table>>;
 type Reasons = ReadonlyMap<string, string>;
 
 /** What waits is tried again. */
@@ -66,7 +54,7 @@ const RESOLVE_MS = 3000;
 /** Ports tried where the one that a lease would like is taken; below those that the system hands out by itself. */
 const CARRY_PORTS = { first: 20_000, last: 32_000 } as const;
 const CARRY_TRIES = 16;
-const FOLLOW_BACKLOG = 10_000;
+
 export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   readonly #options: SteeringOptions;
   readonly #over = new AbortController();
@@ -89,7 +77,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   }
 
   get #table(): Table {
-    return OWNERS.flatMap((owner) => this.#tables[owner]);
+    return tableOf(this.#tables);
   }
 
   /** The configuration wants these of what it wanted before. What cannot be is told by `warn`. */
@@ -146,7 +134,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   /** Has the table with these rules of leases carried out. Throws where the one with this id cannot be. */
   async #serve(lease: Table, id: string): Promise<void> {
     const tables = { ...this.#tables, lease };
-    const table = OWNERS.flatMap((owner) => tables[owner]);
+    const table = tableOf(tables);
     checkIds(table);
     const withheld = new Map(this.#withheld);
     withheld.delete(id);
@@ -281,8 +269,8 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   edit(edit: RuleEdit, options: EditOptions): Promise<EditReport> {
     return this.#inTurn(async () => {
       const before = this.#table;
-      const tables = { ...this.#tables, user: this.#edited(edit) };
-      const after = OWNERS.flatMap((owner) => tables[owner]);
+      const tables = { ...this.#tables, user: editedRules(edit, this.#tables, this.#newIds()) };
+      const after = tableOf(tables);
       checkIds(after);
       const changes = difference(before, after);
       const touched = new Set([...changes.added, ...changes.changed.map(({ to }) => to)].map(({ id }) => id));
@@ -330,67 +318,6 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
       if (!isNatwardError(error)) throw error;
       this.#options.warn('rules file', error);
     }
-  }
-
-  /** People's rules after the edit. */
-  #edited(edit: RuleEdit): Table {
-    const { user } = this.#tables;
-    switch (edit.kind) {
-      case 'add': {
-        const place = edit.before === undefined ? user.length : this.#place(edit.before);
-        const newId = this.#newIds();
-        // A rule that is added is never one that is there already, whatever it says.
-        const added = edit.rules
-          .map(wantedOf)
-          .map(({ id = newId(), enabled, spec }) => ({ ...spec, id, enabled }));
-        return [...user.slice(0, place), ...added, ...user.slice(place)];
-      }
-      case 'replace':
-        return identified(edit.rules.map(wantedOf), user, this.#newIds());
-      case 'edit': {
-        const place = this.#place(edit.name);
-        const old = user[place] as Rule;
-        const spec = edit.rule === undefined ? old : parseRule(edit.rule);
-        const description =
-          edit.description ?? (edit.rule === undefined || spec.description !== '' ? spec : old).description;
-        return replaced(user, place, {
-          ...spec,
-          description: checkDescription(description),
-          id: old.id,
-          enabled: old.enabled,
-        });
-      }
-      case 'enable':
-      case 'disable':
-        return edit.names.reduce((table, name) => {
-          const place = this.#place(name);
-          return replaced(table, place, { ...(table[place] as Rule), enabled: edit.kind === 'enable' });
-        }, user);
-      case 'remove': {
-        const gone = new Set(edit.names.map((name) => (user[this.#place(name)] as Rule).id));
-        return user.filter(({ id }) => !gone.has(id));
-      }
-      case 'move': {
-        const place = this.#place(edit.name);
-        const before = edit.before === undefined ? user.length : this.#place(edit.before);
-        return moved(user, place, before > place ? before - 1 : before);
-      }
-    }
-  }
-
-  /** Among people's rules, of one named by its id or by its position in the whole table. */
-  #place(name: string): number {
-    const rule = this.#table[placeOf(this.#table, name)] as Rule;
-    const place = this.#tables.user.indexOf(rule);
-    if (place >= 0) return place;
-    const isConfig = this.#tables.config.includes(rule);
-    throw new NatwardError(
-      'NOT_OWN',
-      `rule ${name} is ${isConfig ? 'the configuration file’s' : 'a lease’s'}`,
-      {
-        advice: isConfig ? 'Change it there.' : 'natward drop ends the lease, and the rule with it.',
-      },
-    );
   }
 
   #newIds(): () => string {
@@ -472,30 +399,8 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
     return Promise.resolve(this.#options.engine.conversations());
   }
 
-  async *follow(signal: AbortSignal, ruleId?: string): AsyncGenerator<EngineEvent> {
-    const backlog: EngineEvent[] = [];
-    let wake: () => void = () => undefined;
-    let lost = 0;
-    const stop = this.#options.engine.listen((event) => {
-      const id = 'conversation' in event ? event.conversation.ruleId : event.ruleId;
-      if (ruleId !== undefined && id !== ruleId) return;
-      if (backlog.length < FOLLOW_BACKLOG) backlog.push(event);
-      else lost++;
-      wake();
-    });
-    const onAbort = () => wake();
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      while (!signal.aborted) {
-        yield* backlog.splice(0);
-        if (lost > 0)
-          throw new NatwardError('NO_RESOURCES', `more happens than can be told: ${lost} events were lost`);
-        if (backlog.length === 0 && !signal.aborted) await new Promise<void>((resolve) => (wake = resolve));
-      }
-    } finally {
-      stop();
-      signal.removeEventListener('abort', onAbort);
-    }
+  follow(signal: AbortSignal, ruleId?: string): AsyncIterable<EngineEvent> {
+    return followEngine(this.#options.engine, signal, ruleId);
   }
 
   /** What runs may go on for so long; then everything ends. */
@@ -513,16 +418,6 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   }
 }
 
-/** Throws USAGE. */
-function wantedOf({ id, rule, enabled = true, description }: RuleDocument): WantedRule {
-  const spec = parseRule(rule);
-  return {
-    id: id === undefined ? undefined : parseRuleId(id),
-    enabled,
-    spec: description === undefined ? spec : { ...spec, description: checkDescription(description) },
-  };
-}
-
 function leaseRuleId(key: string): string {
   return `lease-${key.replaceAll('/', '-')}`;
 }
@@ -538,17 +433,6 @@ function namesOf({ to, targets, clone }: Rule): readonly string[] {
     host === undefined || parseAddress(host) !== undefined ? [] : [host],
   );
   return [...patterns, ...hosts];
-}
-
-function checkIds(table: Table): void {
-  const seen = new Set<string>();
-  for (const { id } of table) {
-    if (seen.has(id)) {
-      const advice = `natward rule edit ${id} changes it.`;
-      throw new NatwardError('CONFLICT', `there is a rule ${id} already`, { advice });
-    }
-    seen.add(id);
-  }
 }
 
 function unlessOver(error: unknown): void {
