@@ -1,6 +1,7 @@
 /**
  * The agent that runs in the background: a keeper with its ledger, its configuration, its hooks and its socket.
- * Starts them in an order in which nothing is missed, and ends them within three seconds.
+ * Starts them in an order in which nothing is missed, and ends them within three seconds: only conversations that rules
+ * carry may take longer, up to eight.
  */
 
 import { setFlagsFromString } from 'node:v8';
@@ -88,7 +89,8 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
     carrier: steering,
   });
   keeper.log.listen(onEvent);
-  await steering.configure(config.rules);
+  // Names are resolved for it, and the network may not be there yet: leases do not wait.
+  const steers = steering.configure(config.rules);
   steered.resolve(steering);
   keeping.resolve(keeper);
   const hooks = runHooks(system, keeper, version, () => config.hooks);
@@ -118,7 +120,7 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   });
   const reload = () => file.reload();
   process.on('SIGHUP', reload);
-  await applying;
+  await Promise.all([applying, steers]);
   onReady(server.place);
   manager.ready(`keeps ${keeper.intents.length} requests`);
   await fired(signal);
