@@ -49,13 +49,23 @@ describeLab('the service under systemd', {}, (lab) => {
     });
     const state = await shell(`cat /proc/${await shown('MainPID')}/status`);
     expect(state).toMatch(/^Uid:\t(?!0\t)/m);
-    expect(state).toMatch(/^CapBnd:\t0+$/m);
+    // CAP_NET_BIND_SERVICE, and nothing else.
+    expect(state).toMatch(/^CapBnd:\t0{13}400$/m);
+    expect(state).toMatch(/^CapEff:\t0{13}400$/m);
     expect(state).toMatch(/^Seccomp:\t2$/m);
   });
 
   test('from inside its sandbox it finds the gateway and holds the port', async () => {
     await until(kept);
     expect(await rowsOf(lab())).toEqual([rule('tcp', 8080)]);
+  });
+
+  test('its rules may listen below port 1024, and on more ports than most programs have files', async () => {
+    const add = (text: string) => natward(`rule add '${text}'`);
+    expect(await add('in tcp 80 -> 192.0.2.1:80')).toMatchObject({ code: 0, stderr: '' });
+    expect(await add('in tcp 10000-14999 -> 192.0.2.1:80')).toMatchObject({ code: 0, stderr: '' });
+    expect(await shell('ss -ltn | wc -l').then(Number)).toBeGreaterThan(5000);
+    expect(await natward('rule remove 1 2')).toMatchObject({ code: 0, stderr: '' });
   });
 
   test('reload takes a new configuration, and a broken one changes nothing', async () => {
