@@ -79,6 +79,7 @@ export function isLoopback(address: IpAddress): boolean {
 
 /** Reports whether both lie in one network of `prefixLength` bits. */
 export function sameNetwork(a: IpAddress, b: IpAddress, prefixLength: number): boolean {
+  if (a === b) return true;
   if (family(a) !== family(b)) return false;
   const [left, right] = [ipaddr.parse(withoutZone(a)), ipaddr.parse(withoutZone(b))];
   if (left.kind() === 'ipv4') return (left as ipaddr.IPv4).match(right, prefixLength);

@@ -40,18 +40,24 @@ export function endpointsOf(
   names: TargetNames,
 ): readonly Endpoint[] | undefined {
   const port = targetPortOf(target.port, ports, local.port);
-  const addresses = addressesOf(target.host, local, names);
+  const addresses = addressesOf(target, local, names);
   return addresses?.map((address) => ({ address, port }));
 }
 
-function addressesOf(
-  host: string | undefined,
-  local: Endpoint,
-  names: TargetNames,
-): readonly IpAddress[] | undefined {
-  if (host === undefined) return [family(local.address) === 6 ? '::1' : '127.0.0.1'];
-  const address = parseAddress(host);
-  return address === undefined ? byTurns(names.peek(host)) : [address];
+function addressesOf(target: Target, local: Endpoint, names: TargetNames): readonly IpAddress[] | undefined {
+  if (target.host === undefined) return [family(local.address) === 6 ? '::1' : '127.0.0.1'];
+  return ownAddressOf(target) ?? byTurns(names.peek(target.host));
+}
+
+/** Of targets that are addresses: they are asked for at each conversation, and never change. */
+const ADDRESSES = new WeakMap<Target, readonly [IpAddress] | undefined>();
+
+function ownAddressOf(target: Target): readonly [IpAddress] | undefined {
+  if (!ADDRESSES.has(target)) {
+    const address = parseAddress(target.host as string);
+    ADDRESSES.set(target, address === undefined ? undefined : [address]);
+  }
+  return ADDRESSES.get(target);
 }
 
 /** The families by turns, beginning with that of the first. */
@@ -71,6 +77,7 @@ export class Attempt {
   readonly #under: Set<() => void> = new Set();
   #target = -1;
   #waiting: readonly Endpoint[] = [];
+  #next = 0;
   /** Counts the targets, so that what belongs to one before is known to be late. */
   #round = 0;
   #lateAtMs = 0;
@@ -125,12 +132,13 @@ export class Attempt {
   #try(target: Target, endpoints: readonly Endpoint[]): void {
     if (endpoints.length === 0) this.#reason = `${target.host} has no address`;
     this.#waiting = endpoints;
+    this.#next = 0;
     this.#nextAddress();
   }
 
   #nextAddress(): void {
-    const [to, ...waiting] = this.#waiting;
-    this.#waiting = waiting;
+    const to = this.#waiting[this.#next];
+    this.#next++;
     if (to === undefined) {
       if (this.#under.size === 0) this.#nextTarget();
       return;
@@ -150,7 +158,7 @@ export class Attempt {
       },
     });
     this.#under.add(stop);
-    if (waiting.length > 0) void this.#stagger();
+    if (this.#next < this.#waiting.length) void this.#stagger();
   }
 
   async #stagger(): Promise<void> {

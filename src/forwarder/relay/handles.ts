@@ -83,6 +83,8 @@ const GROWN_LIMIT_BYTES = 128 * 2 ** 20;
 const SMALL_READS = 64;
 /** Small buffers kept for the next connections. */
 const MAX_SPARE = 512;
+/** tcp(7) does not say so, and inet_csk_clone_lock() does it since ever. */
+const INHERITS_NO_DELAY = process.platform === 'linux';
 const EOF = 'EOF';
 /** UV_TCP_IPV6ONLY */
 const IPV6_ONLY = 1;
@@ -149,7 +151,10 @@ class HandleStreams implements Streams {
     const handle = new this.#tcp.TCP(this.#tcp.constants.SERVER);
     handle.onconnection = (status, client) => {
       if (status !== 0 || client === undefined) failed(nameOf(status));
-      else accepted(new HandleStream(client, this.#stream, this.#buffers));
+      else {
+        if (!INHERITS_NO_DELAY) client.setNoDelay(true);
+        accepted(new HandleStream(client, this.#stream, this.#buffers));
+      }
     };
     const isWild = at.address === '::';
     const status = bind(handle, at.address, at.port, isWild ? 0 : IPV6_ONLY) || handle.listen(BACKLOG);
@@ -157,6 +162,8 @@ class HandleStreams implements Streams {
       handle.close();
       throw new ListenError(nameOf(status));
     }
+    // Linux hands it on to what is accepted; elsewhere each is told.
+    handle.setNoDelay(true);
     const endpoint = endpointOf((name) => handle.getsockname(name)) ?? at;
     return { endpoint, close: () => handle.close() };
   }
@@ -174,6 +181,7 @@ class HandleStreams implements Streams {
       if (isOver) return;
       if (status !== 0) return fail(status);
       isOver = true;
+      handle.setNoDelay(true);
       done(new HandleStream(handle, this.#stream, this.#buffers), undefined);
     };
     const is6 = family(to.address) === 6;
@@ -206,6 +214,8 @@ class HandleStream implements Stream {
   isReading = false;
   isPending = false;
   isEnding = false;
+  /** FIN was sent: what the peer does after its own changes nothing any more. */
+  isFinished = false;
   /** FIN is on its way, and is to be followed by RST where it says so. */
   isShutting = false;
   isReset = false;
@@ -217,7 +227,6 @@ class HandleStream implements Stream {
     this.buffers = buffers;
     handle.owner = this;
     handle.onread = onRead;
-    handle.setNoDelay(true);
   }
 
   get remote(): Endpoint | undefined {
@@ -273,6 +282,7 @@ class HandleStream implements Stream {
     request.stream = this;
     request.oncomplete = afterShutdown;
     // One that the other end has closed needs no FIN any more: reading tells.
+    this.isFinished = true;
     this.isShutting = this.handle.shutdown(request) === 0;
   }
 
@@ -319,7 +329,7 @@ class HandleStream implements Stream {
 
   /** To libuv an RST that comes right behind data is an end: where the peer is gone too, reading once more tells. */
   ended(): void {
-    if (this.isAskedAgain || this.handle.getpeername({}) === 0) this.owner.ended(this);
+    if (this.isFinished || this.isAskedAgain || this.handle.getpeername({}) === 0) this.owner.ended(this);
     else {
       this.isAskedAgain = true;
       this.handle.readStart();
