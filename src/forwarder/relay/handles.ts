@@ -214,8 +214,6 @@ class HandleStream implements Stream {
   isReading = false;
   isPending = false;
   isEnding = false;
-  /** FIN was sent: what the peer does after its own changes nothing any more. */
-  isFinished = false;
   /** FIN is on its way, and is to be followed by RST where it says so. */
   isShutting = false;
   isReset = false;
@@ -282,7 +280,6 @@ class HandleStream implements Stream {
     request.stream = this;
     request.oncomplete = afterShutdown;
     // One that the other end has closed needs no FIN any more: reading tells.
-    this.isFinished = true;
     this.isShutting = this.handle.shutdown(request) === 0;
   }
 
@@ -329,7 +326,7 @@ class HandleStream implements Stream {
 
   /** To libuv an RST that comes right behind data is an end: where the peer is gone too, reading once more tells. */
   ended(): void {
-    if (this.isFinished || this.isAskedAgain || this.handle.getpeername({}) === 0) this.owner.ended(this);
+    if (this.isAskedAgain || this.handle.getpeername({}) === 0) this.owner.ended(this);
     else {
       this.isAskedAgain = true;
       this.handle.readStart();
