@@ -43,6 +43,7 @@ function rules(forward: Forward): string {
   const { protocol, serverPort } = forward;
   return lines(
     forward,
-    (port) => `[[rule]]\nrule = "in ${protocol} ${ROUTER}:${port} -> ${SERVER}:${serverPort} per-client 100000"\n`,
+    (port) =>
+      `[[rule]]\nrule = "in ${protocol} ${ROUTER}:${port} -> ${SERVER}:${serverPort} per-client 100000"\n`,
   );
 }
