@@ -12,6 +12,7 @@ import type { Endpoint } from '../../net/endpoint.ts';
 import { getSystemErrorName } from 'node:util';
 import {
   type Dial,
+  KEEP_ALIVE_SECONDS,
   ListenError,
   NOBODY,
   type Stream,
@@ -40,6 +41,7 @@ interface TcpHandle {
   writeBuffer(request: object, chunk: Uint8Array): number;
   shutdown(request: object): number;
   setNoDelay(on: boolean): number;
+  setKeepAlive(on: boolean, delaySeconds: number): number;
   reset(closed?: () => void): number;
   close(closed?: () => void): void;
   getpeername(name: Named): number;
@@ -84,7 +86,7 @@ const SMALL_READS = 64;
 /** Small buffers kept for the next connections. */
 const MAX_SPARE = 512;
 /** tcp(7) does not say so, and inet_csk_clone_lock() does it since ever. */
-const INHERITS_NO_DELAY = process.platform === 'linux';
+const INHERITS_OPTIONS = process.platform === 'linux';
 const EOF = 'EOF';
 /** UV_TCP_IPV6ONLY */
 const IPV6_ONLY = 1;
@@ -114,7 +116,16 @@ function isTcpBinding(binding: Partial<TcpBinding> | undefined): binding is TcpB
     'readStart',
     'readStop',
   ];
-  methods.push('writeBuffer', 'shutdown', 'setNoDelay', 'reset', 'close', 'getpeername', 'getsockname');
+  methods.push(
+    'writeBuffer',
+    'shutdown',
+    'setNoDelay',
+    'setKeepAlive',
+    'reset',
+    'close',
+    'getpeername',
+    'getsockname',
+  );
   const prototype = binding?.TCP?.prototype as Record<string, unknown> | undefined;
   return (
     typeof binding?.TCPConnectWrap === 'function' &&
@@ -152,7 +163,7 @@ class HandleStreams implements Streams {
     handle.onconnection = (status, client) => {
       if (status !== 0 || client === undefined) failed(nameOf(status));
       else {
-        if (!INHERITS_NO_DELAY) client.setNoDelay(true);
+        if (!INHERITS_OPTIONS) tune(client);
         accepted(new HandleStream(client, this.#stream, this.#buffers));
       }
     };
@@ -162,8 +173,8 @@ class HandleStreams implements Streams {
       handle.close();
       throw new ListenError(nameOf(status));
     }
-    // Linux hands it on to what is accepted; elsewhere each is told.
-    handle.setNoDelay(true);
+    // Linux hands both on to what is accepted; elsewhere each is told.
+    tune(handle);
     const endpoint = endpointOf((name) => handle.getsockname(name)) ?? at;
     return { endpoint, close: () => handle.close() };
   }
@@ -415,6 +426,12 @@ class Buffers {
     else if (isFree && this.#small.length < MAX_SPARE && process.platform !== 'win32')
       this.#small.push(buffer);
   }
+}
+
+/** What a client sends goes on at once, and one that has vanished without a word does not stay for hours. */
+function tune(handle: TcpHandle): void {
+  handle.setNoDelay(true);
+  handle.setKeepAlive(true, KEEP_ALIVE_SECONDS);
 }
 
 function bind(handle: TcpHandle, address: string, port: number, flags: number): number {

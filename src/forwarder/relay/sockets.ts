@@ -5,6 +5,7 @@ import type { Endpoint } from '../../net/endpoint.ts';
 import { parseAddress } from '../../net/address.ts';
 import {
   type Dial,
+  KEEP_ALIVE_SECONDS,
   ListenError,
   NOBODY,
   type Stream,
@@ -17,8 +18,15 @@ const BACKLOG = 1024;
 
 export const nodeSockets: Streams = {
   listen({ address, port }, accepted, failed) {
-    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) =>
-      accepted(new SocketStream(socket)),
+    const server = createServer(
+      {
+        allowHalfOpen: true,
+        pauseOnConnect: true,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: KEEP_ALIVE_SECONDS * 1000,
+      },
+      (socket) => accepted(new SocketStream(socket)),
     );
     return new Promise<StreamListener>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) =>

@@ -65,6 +65,9 @@ export interface Streams {
   connect(dial: Dial): () => void;
 }
 
+/** A client that says nothing for so long is asked whether it is still there. */
+export const KEEP_ALIVE_SECONDS = 120;
+
 /** A port that cannot be listened on, by the system's word. */
 export class ListenError extends Error {
   readonly code: string;

@@ -1,6 +1,6 @@
 /** The contract of stream.ts, for both makers of streams: what the relay's correctness stands on. */
 
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Stream, StreamOwner, Streams } from '../../../src/forwarder/relay/stream.ts';
 import { aWhile, client, freePort, noise, type Peer, serve, STREAMS, until } from './support.ts';
@@ -263,6 +263,21 @@ for (const [name, streams] of STREAMS) {
     });
   });
 }
+
+describe.runIf(process.platform === 'linux')('a client that may vanish', () => {
+  test.each(STREAMS)('is asked after a while whether it is there: %s', async (_, streams) => {
+    const { stream } = await accepted(streams);
+    const port = stream.local?.port.toString(16).toUpperCase().padStart(4, '0');
+    const lines = readFileSync('/proc/net/tcp', 'latin1').split('\n');
+    // proc(5): a timer of kind 2 keeps the connection alive.
+    const [, , , state, , timer] =
+      lines
+        .map((line) => line.trim().split(/\s+/))
+        .find((fields) => fields[1]?.endsWith(`:${port}`) && fields[3] === '01') ?? [];
+    expect(state).toBe('01');
+    expect(timer).toMatch(/^02:/);
+  });
+});
 
 describe('streams on node handles', () => {
   const streams = (STREAMS[0] as (typeof STREAMS)[number])[1];
