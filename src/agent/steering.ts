@@ -8,14 +8,21 @@
 
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { explain, type FirstPacket, type Surroundings } from '../forwarder/decide.ts';
-import { type ApplyOptions, type EngineEvent, type ForwardEngine, NO_ACTIVITY } from '../forwarder/engine.ts';
+import {
+  type ApplyOptions,
+  checkCan,
+  type EngineEvent,
+  type ForwardEngine,
+  NO_ACTIVITY,
+} from '../forwarder/engine.ts';
 import { followEngine } from '../forwarder/engine-events.ts';
 import type { Rule } from '../forwarder/rule.ts';
 import { difference, identified, isSame, type Table, type WantedRule } from '../forwarder/table.ts';
+import { targetNames } from '../forwarder/target.ts';
 import { formatRule, parseRule } from '../forwarder/text.ts';
 import { checkDescription } from '../forwarder/words.ts';
 import { type Finding, type OwnPort, validate } from '../forwarder/validate.ts';
-import { type IpAddress, parseAddress } from '../net/address.ts';
+import type { IpAddress } from '../net/address.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
 import { portRanges } from '../net/port-set.ts';
 import { type Clock, OVER } from '../system/clock.ts';
@@ -287,7 +294,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
         const left = new Set(idsOf(after));
         this.#tell(new Map([...this.#withheld].filter(([id]) => left.has(id) && isOld(id))), delayed);
         await this.#save();
-      } else for (const rule of carried) this.#checkCan(rule);
+      } else for (const rule of carried) checkCan(this.#options.engine, rule, formatRule);
       return {
         added: idsOf(changes.added),
         removed: idsOf(changes.removed),
@@ -301,13 +308,6 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
         rules: this.#statuses(tables),
       };
     });
-  }
-
-  #checkCan(rule: Rule): void {
-    const shortcoming = rule.enabled ? this.#options.engine.shortcoming(rule) : undefined;
-    if (shortcoming === undefined) return;
-    const { field, reason, advice } = shortcoming;
-    throw new NatwardError('UNSUPPORTED', `${formatRule(rule)}: ${field}: ${reason}`, { advice });
   }
 
   async #save(): Promise<void> {
@@ -427,12 +427,10 @@ function leaseRule(id: string, port: number, { protocols, target, description }:
   return { ...parseRule(text), description: checkDescription(description), id, enabled: true };
 }
 
-function namesOf({ to, targets, clone }: Rule): readonly string[] {
-  const patterns = to.addresses.flatMap((one) => (one.kind === 'name' ? [one.name] : []));
-  const hosts = [...targets, ...(clone === undefined ? [] : [clone])].flatMap(({ host }) =>
-    host === undefined || parseAddress(host) !== undefined ? [] : [host],
-  );
-  return [...patterns, ...hosts];
+/** That it listens at, and that it sends to. */
+function namesOf(rule: Rule): readonly string[] {
+  const patterns = rule.to.addresses.flatMap((one) => (one.kind === 'name' ? [one.name] : []));
+  return [...patterns, ...targetNames(rule)];
 }
 
 function unlessOver(error: unknown): void {

@@ -4,6 +4,8 @@ import { networkInterfaces } from 'node:os';
 import type { RuleMemory } from '../agent/rule-memory.ts';
 import { Steering } from '../agent/steering.ts';
 import type { NatwardError } from '../errors.ts';
+import { nodeDatagramHandles } from '../forwarder/relay/datagram-handles.ts';
+import { nodeDatagramSockets } from '../forwarder/relay/datagram-sockets.ts';
 import { Relay } from '../forwarder/relay/engine.ts';
 import { nodeHandles } from '../forwarder/relay/handles.ts';
 import { nodeSockets } from '../forwarder/relay/sockets.ts';
@@ -28,8 +30,9 @@ export function startSteering(
     clock: system.clock,
     names: systemNames,
     streams: nodeHandles() ?? nodeSockets,
+    datagrams: nodeDatagramHandles() ?? nodeDatagramSockets,
     ownAddresses,
-    readHosts: readHostsFiles,
+    readHosts: () => readHostsFiles(),
     fileLimit: fileLimit(),
   });
   return new Steering({

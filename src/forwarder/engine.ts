@@ -3,7 +3,7 @@
  * the relay, portable and unprivileged, and the kernel's.
  */
 
-import type { NatwardError } from '../errors.ts';
+import { NatwardError } from '../errors.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import type { FirstPacket } from './decide.ts';
@@ -109,4 +109,16 @@ export interface ForwardEngine extends AsyncDisposable {
   onTrouble(listener: (key: string, error: NatwardError | undefined) => void): void;
   /** Stops taking new conversations and lets those that run go on, for so long at most. */
   drain(limitMs: number): Promise<void>;
+}
+
+/** Throws UNSUPPORTED where the rule is to be carried out and the engine cannot: which clause, why, what would help. `called` puts the rule in words. */
+export function checkCan(
+  engine: Pick<ForwardEngine, 'shortcoming'>,
+  rule: Rule,
+  called: (rule: Rule) => string,
+): void {
+  const shortcoming = rule.enabled ? engine.shortcoming(rule) : undefined;
+  if (shortcoming === undefined) return;
+  const { field, reason, advice } = shortcoming;
+  throw new NatwardError('UNSUPPORTED', `${called(rule)}: ${field}: ${reason}`, { advice });
 }

@@ -83,6 +83,12 @@ export function formatSource({ address, port }: Source): string {
   return port === undefined ? host : `${host}:${port}`;
 }
 
+/** The host names that a rule sends to. */
+export function targetNames({ targets, clone }: Pick<RuleSpec, 'targets' | 'clone'>): readonly string[] {
+  const all = [...targets, ...(clone === undefined ? [] : [clone])];
+  return all.flatMap(({ host }) => (host === undefined || parseAddress(host) !== undefined ? [] : [host]));
+}
+
 /** Says why a target cannot take these ports, or undefined where it can. */
 export function targetTrouble(rule: Pick<RuleSpec, 'to'>, { port }: Target): string | undefined {
   const ranges = portRanges(rule.to.ports);

@@ -7,7 +7,7 @@ import { family, type IpAddress, parseAddress } from '../../net/address.ts';
 import type { Endpoint } from '../../net/endpoint.ts';
 import type { PortRange } from '../../net/port-range.ts';
 import { type Clock, OVER } from '../../system/clock.ts';
-import type { Target } from '../rule.ts';
+import type { RuleSpec, Target } from '../rule.ts';
 import { targetPortOf } from '../target.ts';
 import type { Dial, Stream, Streams } from './stream.ts';
 import type { TargetNames } from './target-names.ts';
@@ -31,6 +31,14 @@ export interface Dialing {
   readonly streams: Streams;
   readonly names: TargetNames;
   readonly clock: Clock;
+}
+
+/** What is only watched goes to the same port of this host. */
+const SAME_PORT: readonly Target[] = [{ host: undefined, port: { kind: 'same' } }];
+
+/** Where the rule sends its traffic: the first, and those to turn to. */
+export function targetsOf(rule: Pick<RuleSpec, 'verdict' | 'targets'>): readonly Target[] {
+  return rule.verdict === 'monitor' ? SAME_PORT : rule.targets;
 }
 
 /** Where the target is, of the addresses known now; undefined where its name must be asked for. */

@@ -12,22 +12,22 @@ import { formatEndpoint, type Endpoint } from '../../net/endpoint.ts';
 import { type Clock, OVER } from '../../system/clock.ts';
 import type { Names } from '../../system/names.ts';
 import type { InterfaceAddress } from '../../system/routes.ts';
-import type {
-  Activity,
-  ApplyOptions,
-  ApplyReport,
-  Conversation,
-  EngineEvent,
-  ForwardEngine,
-  Shortcoming,
+import {
+  type Activity,
+  type ApplyOptions,
+  type ApplyReport,
+  checkCan,
+  type Conversation,
+  type EngineEvent,
+  type ForwardEngine,
+  type Shortcoming,
 } from '../engine.ts';
 import type { FirstPacket } from '../decide.ts';
 import type { Rule } from '../rule.ts';
 import { isSame, type Table } from '../table.ts';
+import { targetNames } from '../target.ts';
 import { formatRule } from '../text.ts';
 import type { Datagrams } from './datagram.ts';
-import { nodeDatagramHandles } from './datagram-handles.ts';
-import { nodeDatagramSockets } from './datagram-sockets.ts';
 import { Gate, type HostsTexts } from './gate.ts';
 import { listenFailure, type Open, Openings } from './openings.ts';
 import { PlaceContext } from './place-context.ts';
@@ -44,8 +44,7 @@ export interface RelayOptions {
   readonly clock: Clock;
   readonly names: Names;
   readonly streams: Streams;
-  /** Undefined: the fastest that this Node has. */
-  readonly datagrams?: Datagrams;
+  readonly datagrams: Datagrams;
   /** Addresses of this host, now. */
   readonly ownAddresses: () => readonly InterfaceAddress[];
   readonly readHosts: () => HostsTexts;
@@ -74,7 +73,6 @@ export class Relay implements ForwardEngine {
   readonly name = 'relay';
   readonly #options: RelayOptions;
   readonly clock: Clock;
-  readonly datagrams: Datagrams;
   readonly names: TargetNames;
   readonly gate: Gate;
   #table: Table = [];
@@ -103,7 +101,6 @@ export class Relay implements ForwardEngine {
   constructor(options: RelayOptions) {
     this.#options = options;
     this.clock = options.clock;
-    this.datagrams = options.datagrams ?? nodeDatagramHandles() ?? nodeDatagramSockets;
     this.#openings = new Openings(
       (place) => this.#openPlace(place),
       (error) => {
@@ -123,6 +120,10 @@ export class Relay implements ForwardEngine {
 
   get streams(): Streams {
     return this.#options.streams;
+  }
+
+  get datagrams(): Datagrams {
+    return this.#options.datagrams;
   }
 
   /** Each takes two sockets, and what listens takes one. */
@@ -147,7 +148,8 @@ export class Relay implements ForwardEngine {
 
   async #apply(table: Table, { conversations }: ApplyOptions): Promise<ApplyReport> {
     if (this.#isEnding) throw new NatwardError('ABORTED', 'the relay takes no table any more: it ends');
-    for (const rule of table) this.#checkCan(rule);
+    const called = (rule: Rule) => `rule ${rule.id} (${formatRule(rule)})`;
+    for (const rule of table) checkCan(this, rule, called);
     const own = this.#options.ownAddresses();
     const plan = planPlaces(table, own);
     this.#checkRoom(plan.places.size);
@@ -158,21 +160,12 @@ export class Relay implements ForwardEngine {
     this.#states = states;
     this.#addresses = JSON.stringify(own);
     this.gate.ownAddresses = own.map(({ address }) => address);
-    this.names.keepOnly(namesIn(table));
+    this.names.keepOnly(new Set(table.flatMap(targetNames)));
     if (!this.#isWhole) this.#trouble('listen', undefined);
     this.#isWhole = true;
     const affected = [...this.#running].filter((one) => one.hasBegun && one.state.isOver);
     if (conversations === 'cut') for (const one of affected) one.cut('its rule is gone or changed');
     return { affected: affected.length, waiting: plan.waiting };
-  }
-
-  #checkCan(rule: Rule): void {
-    const shortcoming = rule.enabled ? this.shortcoming(rule) : undefined;
-    if (shortcoming === undefined) return;
-    const { field, reason, advice } = shortcoming;
-    throw new NatwardError('UNSUPPORTED', `rule ${rule.id} (${formatRule(rule)}): ${field}: ${reason}`, {
-      advice,
-    });
   }
 
   #checkRoom(places: number): void {
@@ -425,15 +418,6 @@ export class Relay implements ForwardEngine {
 }
 
 const DRAIN_LOOK_MS = 20;
-
-/** The names that the rules send to. */
-function namesIn(table: Table): ReadonlySet<string> {
-  return new Set(
-    table.flatMap(({ targets, clone }) =>
-      [...targets, ...(clone === undefined ? [] : [clone])].flatMap(({ host }) => host ?? []),
-    ),
-  );
-}
 
 function shown(one: Running): Conversation {
   const { id, protocol, client, local, target, beganAtMs, bytesIn, bytesOut } = one;

@@ -10,6 +10,7 @@
 import { family, parseAddress } from '../../net/address.ts';
 import type { Endpoint } from '../../net/endpoint.ts';
 import { getSystemErrorName } from 'node:util';
+import { Buffers, SIZES } from './buffers.ts';
 import {
   type Dial,
   KEEP_ALIVE_SECONDS,
@@ -77,14 +78,8 @@ interface WriteRequest {
 }
 
 const BACKLOG = 1024;
-/** What an idle connection holds, and what a busy one is worth: a larger buffer gains little more. */
-const SIZES = [4096, 65_536, 262_144] as const;
-/** Of all buffers that have grown. */
-const GROWN_LIMIT_BYTES = 128 * 2 ** 20;
 /** So many reads in a row would have fitted the smallest buffer. */
 const SMALL_READS = 64;
-/** Small buffers kept for the next connections. */
-const MAX_SPARE = 512;
 /** tcp(7) does not say so, and inet_csk_clone_lock() does it since ever. */
 const INHERITS_OPTIONS = process.platform === 'linux';
 const EOF = 'EOF';
@@ -403,29 +398,6 @@ function afterShutdown(this: ShutdownRequest): void {
   const stream = this.stream as HandleStream;
   stream.isShutting = false;
   if (stream.isReset) stream.handle.reset();
-}
-
-/** Hands out buffers, the large ones within limits. */
-class Buffers {
-  #grownBytes = 0;
-  readonly #small: Uint8Array[] = [];
-
-  /** `size` is a place in SIZES. Undefined where all that have grown take too much together; never for 0. */
-  take(size: number): Uint8Array | undefined {
-    if (size === 0) return this.#small.pop() ?? Buffer.allocUnsafeSlow(SIZES[0]);
-    const length = SIZES[size] as number;
-    if (this.#grownBytes + length > GROWN_LIMIT_BYTES) return undefined;
-    this.#grownBytes += length;
-    return Buffer.allocUnsafeSlow(length);
-  }
-
-  /** Only one that is free is handed out again. */
-  giveBack(buffer: Uint8Array, isFree: boolean): void {
-    if (buffer.length > SIZES[0]) this.#grownBytes -= buffer.length;
-    // Windows may still be writing from the buffer of a connection that is closed.
-    else if (isFree && this.#small.length < MAX_SPARE && process.platform !== 'win32')
-      this.#small.push(buffer);
-  }
 }
 
 /** What a client sends goes on at once, and one that has vanished without a word does not stay for hours. */

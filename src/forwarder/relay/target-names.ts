@@ -75,7 +75,7 @@ export class TargetNames {
   }
 
   async #askBack(address: IpAddress): Promise<readonly string[]> {
-    const names = await this.#names.namesOf(address);
+    const names = await this.#names.namesOf(address).catch(() => []);
     this.#clients.delete(address);
     this.#clients.set(address, { names, untilMs: this.#clock.steady() + CLIENT_SECONDS * 1000 });
     const [oldest] = this.#clients.keys();

@@ -12,7 +12,7 @@ import type { Endpoint } from '../../net/endpoint.ts';
 import { OVER } from '../../system/clock.ts';
 import { encodeProxyHeader, readProxyHeader } from '../../wire/proxy-protocol.ts';
 import { portsOf } from '../decide.ts';
-import { Attempt, type Dialing } from './dial.ts';
+import { Attempt, type Dialing, targetsOf } from './dial.ts';
 import type { RuleState, Shown } from './rule-state.ts';
 import { ignore, type Stream, type StreamOwner } from './stream.ts';
 import { Tap } from './tap.ts';
@@ -157,7 +157,7 @@ export class TcpConversation implements StreamOwner, Shown {
     }
     this.#attempt = new Attempt(
       {
-        targets: rule.verdict === 'monitor' ? SAME_PORT : rule.targets,
+        targets: targetsOf(rule),
         local: this.#arrivedAt,
         ports,
         from: this.#source(),
@@ -373,6 +373,3 @@ export class TcpConversation implements StreamOwner, Shown {
     this.#context.closed(this, reason);
   }
 }
-
-/** What is only watched goes to the same port of this host. */
-const SAME_PORT = [{ host: undefined, port: { kind: 'same' } }] as const;

@@ -19,7 +19,7 @@ import {
   type DatagramSocket,
   type Sender,
 } from './datagram.ts';
-import { type Dialing, endpointsOf } from './dial.ts';
+import { type Dialing, endpointsOf, targetsOf } from './dial.ts';
 import type { RuleState, Shown } from './rule-state.ts';
 import type { Admission, Arrival } from './tcp.ts';
 
@@ -244,7 +244,7 @@ export class UdpConversation implements Shown, DatagramOwner {
       this.#header = encodeProxyHeader(rule.proxy, conversation);
     }
     this.#context.opened(this);
-    void this.#reach(rule.verdict === 'monitor' ? SAME_PORT : rule.targets, rule.clone);
+    void this.#reach(targetsOf(rule), rule.clone);
   }
 
   async #reach(targets: readonly Target[], clone: Target | undefined): Promise<void> {
@@ -371,5 +371,3 @@ export class UdpConversation implements Shown, DatagramOwner {
     this.#context.closed(this, reason);
   }
 }
-
-const SAME_PORT = [{ host: undefined, port: { kind: 'same' } }] as const;

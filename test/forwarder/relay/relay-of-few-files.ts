@@ -7,6 +7,7 @@ import { createServer } from 'node:net';
 import { Relay } from '../../../src/forwarder/relay/engine.ts';
 import { nodeHandles } from '../../../src/forwarder/relay/handles.ts';
 import { nodeSockets } from '../../../src/forwarder/relay/sockets.ts';
+import { nodeDatagramSockets } from '../../../src/forwarder/relay/datagram-sockets.ts';
 import type { Streams } from '../../../src/forwarder/relay/stream.ts';
 import { parseRule } from '../../../src/forwarder/text.ts';
 import { systemClock } from '../../../src/system/clock.ts';
@@ -23,6 +24,7 @@ const relay = new Relay({
   clock: systemClock,
   names: systemNames,
   streams,
+  datagrams: nodeDatagramSockets,
   ownAddresses: () => [],
   readHosts: () => ({ allow: '', deny: '' }),
   fileLimit: 4096,

@@ -1,6 +1,7 @@
 /** What rules of the relay make of a TCP conversation: copies, the PROXY protocol, names, hours, limits of time. */
 
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { NatwardError } from '../../../src/errors.ts';
 import { encodeProxyHeader } from '../../../src/wire/proxy-protocol.ts';
 import {
   aWhile,
@@ -300,6 +301,18 @@ for (const [name, streams] of STREAMS) {
       const two = client(at);
       two.say('a');
       await two.hears('a');
+    });
+
+    test('files of hosts_access that the system does not give let nobody in', async () => {
+      const { at, host, relay } = await rule('hosts web');
+      Object.defineProperty(host, 'hosts', {
+        get() {
+          throw new NatwardError('FAILED', 'cannot read /etc/hosts.allow: EACCES');
+        },
+      });
+      const one = client(at);
+      await until(() => one.error === 'ECONNRESET');
+      expect(relay.activity().get('r1')?.lastRefusal).toMatch(/cannot read \/etc\/hosts\.allow/);
     });
 
     test('files of hosts_access that nobody can read let nobody in', async () => {
