@@ -1,10 +1,17 @@
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
+import { ownNetworkUnavailable } from './test/support/own-network.ts';
+import { ownNetworkPool } from './test/support/own-network-pool.ts';
 
 // Where .ci/run wants the runner's counts, beside what people read.
 const report = process.env.NATWARD_TEST_REPORT;
 
+// What loads rules into a kernel: never the machine's own.
+const kernel = ['test/lab/kernel/contract{,.*}.test.ts'];
+
 const config: ViteUserConfig = defineConfig({
   test: {
+    // Where root runs the tests, the agents they start leave the kernel alone, but for those that ask for it.
+    env: { NATWARD_ENGINE: 'relay' },
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       {
@@ -28,9 +35,22 @@ const config: ViteUserConfig = defineConfig({
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts'],
+          exclude: kernel,
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 60_000,
+        },
+      },
+      {
+        // Where none can be had the files skip themselves.
+        test: {
+          name: 'kernel',
+          include: kernel,
+          ...(ownNetworkUnavailable() === undefined ? { pool: ownNetworkPool } : {}),
+          // They mostly wait, and do not see each other.
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
+          testTimeout: 30_000,
         },
       },
     ],

@@ -11,6 +11,10 @@ const BENCHMARKS: Readonly<Record<string, { readonly about: string; load(): Prom
     load: () => import('./recovery.ts'),
   },
   relay: { about: 'relaying TCP and UDP, beside other relays', load: () => import('./relay.ts') },
+  kernel: {
+    about: 'carrying rules out in the kernel, beside plain forwarding, nft and relays',
+    load: () => import('./kernel.ts'),
+  },
 };
 
 interface Benchmark {

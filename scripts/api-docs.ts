@@ -24,6 +24,7 @@ const DOCUMENTS: readonly GenericSchema[] = [
   schema.dropAnswerSchema,
   schema.intentsAnswerSchema,
   schema.intentSchema,
+  schema.agentAnswerSchema,
   schema.statusSchema,
   schema.agentSchema,
   schema.gatewaySchema,
@@ -38,6 +39,7 @@ const DOCUMENTS: readonly GenericSchema[] = [
   rules.editReportSchema,
   rules.firstPacketSchema,
   rules.explainReportSchema,
+  rules.pauseReportSchema,
   rules.conversationsAnswerSchema,
   rules.conversationSchema,
   rules.engineEventSchema,
@@ -179,6 +181,7 @@ function failureTable(): string[] {
 
 export function apiDocs(): string {
   const {
+    agent,
     status,
     leases,
     drop,
@@ -186,6 +189,8 @@ export function apiDocs(): string {
     events,
     rules: ruleTable,
     explain,
+    panic,
+    resume,
     conversations,
     conversationEvents,
   } = schema.PATHS;
@@ -219,6 +224,7 @@ curl --silent --show-error --unix-socket "$SOCKET" http://localhost${status}
 
 | | asks | answers |
 | --- | --- | --- |
+| \`GET ${agent}\` | | [AgentAnswer](#agentanswer): who answers, at once |
 | \`GET ${status}\` | | [Status](#status): what is kept, and how it stands |
 | \`POST ${leases}\` | [KeepBody](#keepbody): keep these | [KeepAnswer](#keepanswer), when each has its first answer or its time is over. Who hangs up earlier stops waiting |
 | \`POST ${drop}\` | [DropBody](#dropbody): keep these no longer | [DropAnswer](#dropanswer), when they are taken back |
@@ -227,6 +233,8 @@ curl --silent --show-error --unix-socket "$SOCKET" http://localhost${status}
 | \`GET ${ruleTable}\` | | [RulesAnswer](#rulesanswer): the rules and their activity |
 | \`POST ${ruleTable}\` | [EditBody](#editbody): change them, all of it or nothing | [EditReport](#editreport) |
 | \`POST ${explain}\` | [FirstPacket](#firstpacket): which rule decides for it? | [Explanation](#explanation) |
+| \`POST ${panic}\` | nothing, no body: carry no rule out any more, and end all conversations | [PauseReport](#pausereport) |
+| \`POST ${resume}\` | nothing, no body: carry them out again | [PauseReport](#pausereport) |
 | \`GET ${conversations}\` | | [ConversationsAnswer](#conversationsanswer): those that run |
 | \`GET ${conversationEvents}\` | \`?rule=ID\` for one rule’s | what happens to conversations, as Server-Sent Events of [ConversationEvent](#conversationevent) |
 

@@ -50,6 +50,13 @@ static double now(void) {
   return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+/* Of this process, with what the kernel does for it on the way: also what it forwards. */
+static double cpu(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return t.tv_sec + t.tv_nsec / 1e9;
+}
+
 static void die(const char *what) {
   fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
   exit(1);
@@ -200,8 +207,8 @@ static int bulk(char **argv) {
     }
   }
   last = now();
-  printf("{\"bytes\":%llu,\"seconds\":%.6f,\"allBytes\":%llu,\"ended\":%d}\n",
-         (unsigned long long)(all - before), last - first, (unsigned long long)all, ended);
+  printf("{\"bytes\":%llu,\"seconds\":%.6f,\"allBytes\":%llu,\"ended\":%d,\"cpuSeconds\":%.6f}\n",
+         (unsigned long long)(all - before), last - first, (unsigned long long)all, ended, cpu());
   return 0;
 }
 
@@ -210,9 +217,11 @@ static double began_at[FDS];
 static char got[FDS];
 
 static int begin(const struct sockaddr_in *to) {
+  /* The first packet may be at its target before connect returns. */
+  double at = now();
   int fd = calling(to, SOCK_STREAM);
   if (fd < 0) return -1;
-  began_at[fd] = now();
+  began_at[fd] = at;
   got[fd] = 0;
   watch(fd, EPOLLOUT, EPOLL_CTL_ADD);
   return fd;
@@ -267,9 +276,10 @@ static int connects(char **argv) {
       open--;
     }
   }
+  double used = cpu();
   qsort(us, count, sizeof *us, by_size);
-  printf("{\"count\":%zu,\"all\":%zu,\"failed\":%zu,\"perSecond\":%.1f,\"p50Us\":%.1f,\"p99Us\":%.1f}\n", count,
-         all, failed, count / atof(argv[3]), count ? us[count / 2] : -1, count ? us[count * 99 / 100] : -1);
+  printf("{\"count\":%zu,\"all\":%zu,\"failed\":%zu,\"perSecond\":%.1f,\"p50Us\":%.1f,\"p99Us\":%.1f,\"cpuSeconds\":%.6f}\n",
+         count, all, failed, count / atof(argv[3]), count ? us[count / 2] : -1, count ? us[count * 99 / 100] : -1, used);
   return 0;
 }
 
@@ -421,7 +431,8 @@ static int datagrams(char **argv) {
     }
     rate = bad == 0 ? good * 2 : good == 0 ? bad / 2 : (good + bad) / 2;
   }
-  printf("{\"perSecond\":%.1f,\"tries\":%d,\"all\":%llu}\n", best, tries, (unsigned long long)all);
+  printf("{\"perSecond\":%.1f,\"tries\":%d,\"all\":%llu,\"cpuSeconds\":%.6f}\n", best, tries,
+         (unsigned long long)all, cpu());
   return 0;
 }
 

@@ -25,6 +25,8 @@ export interface Bulk {
   readonly allBytes: number;
   /** Conversations that did not last. */
   readonly ended: number;
+  /** Of the client, with what the kernel did for it on the way. */
+  readonly cpuSeconds: number;
 }
 
 export interface Connections {
@@ -34,6 +36,8 @@ export interface Connections {
   readonly perSecond: number;
   readonly p50Us: number;
   readonly p99Us: number;
+  /** Of the client, with what the kernel did for it on the way. */
+  readonly cpuSeconds: number;
 }
 
 export interface Datagrams {
@@ -41,6 +45,8 @@ export interface Datagrams {
   readonly tries: number;
   /** Echoes of all tries. */
   readonly all: number;
+  /** Of the client, with what the kernel did for it on the way. */
+  readonly cpuSeconds: number;
 }
 
 export class Load {
@@ -53,9 +59,11 @@ export class Load {
   }
 
   /** Starts the server of all roles. */
-  async serve(network: Network): Promise<void> {
+  async serve(network: Network): Promise<LabProcess> {
     const args = [SERVER, ECHO_PORT, SOURCE_PORT].map(String);
-    await network.start('server', [this.#program, 'serve', ...args]).waitFor(/^listening$/m);
+    const server = network.start('server', [this.#program, 'serve', ...args]);
+    await server.waitFor(/^listening$/m);
+    return server;
   }
 
   bulk(network: Network, to: Started, conversations: number, seconds: number): Promise<Bulk> {

@@ -14,13 +14,15 @@ export const NATWARD: Relay = {
   name: 'natward',
   protocols: ['tcp', 'udp'],
   many: ['rules', 'range'],
-  commandLine: `node dist/bin/natward.cjs agent; natward apply FILE | ${rules(single('tcp', 7000, 5000))
+  commandLine: `node dist/bin/natward.cjs agent --engine relay; natward apply FILE | ${rules(
+    single('tcp', 7000, 5000),
+  )
     .trim()
     .replace('\n', ' | ')}`,
   async start(network, forward): Promise<Started> {
     const env = { NATWARD_HOME: join(network.directory, 'natward') };
     const command = (...args: string[]): string[] => [process.execPath, PROGRAM, ...args];
-    const agent = network.start('router', command('agent'), { env });
+    const agent = network.start('router', command('agent', '--engine', 'relay'), { env });
     for (const startedMs = performance.now(); ; await delay(20)) {
       const { code } = await network.run('router', command('status', '--json'), ANSWER_LIMIT_MS, { env });
       if (code === 0) break;

@@ -34,7 +34,7 @@ export interface Relay {
   /** How it can be told many ports. */
   readonly many: readonly Forward['as'][];
   /** Made for throughput: measured in that alone. */
-  readonly bulkOnly?: true;
+  readonly bulkOnly?: boolean;
   /** Shown with the figures. */
   readonly commandLine: string;
   /** Resolves when it has begun to be told. */

@@ -4,9 +4,10 @@ import { median, quotient, type Table } from '../report.ts';
 import type { Load } from './load.ts';
 import { createNetwork, type Network } from './network.ts';
 import type { Relay } from './programs.ts';
+import { judge, type Target } from './targets.ts';
 
-export interface Turn {
-  readonly relay: Relay;
+export interface Turn<Program extends Relay = Relay> {
+  readonly relay: Program;
   readonly network: Network;
   readonly load: Load;
 }
@@ -14,15 +15,23 @@ export interface Turn {
 /** A row of figures for each table, by the table's title. */
 export type Sample = Readonly<Record<string, readonly (number | undefined)[]>>;
 
-export interface Part {
+export interface Part<Program extends Relay = Relay> {
   readonly name: string;
   /** What hardly differs from one round to the next needs few of them. */
   readonly mostRounds?: number;
-  /** The first column is the one that is compared. */
-  readonly tables: readonly { readonly title: string; readonly columns: readonly string[] }[];
+  readonly tables: readonly Shape[];
+  /** Whom the others are divided by. */
+  readonly measures?: readonly string[];
   /** False where a relay cannot do what is measured. */
-  takes(relay: Relay): boolean;
-  turn(turn: Turn): Promise<Sample>;
+  takes(relay: Program): boolean;
+  turn(turn: Turn<Program>): Promise<Sample>;
+}
+
+export interface Shape {
+  readonly title: string;
+  /** The first one is compared. */
+  readonly columns: readonly string[];
+  readonly targets?: readonly Target[];
 }
 
 export interface Outcome {
@@ -32,12 +41,12 @@ export interface Outcome {
   readonly failure?: string;
 }
 
-/** Whom the others are divided by. */
+/** Of a part that names no others. */
 const MEASURES = ['routed', 'haproxy', 'nginx'];
 
-export async function measure(
-  part: Part,
-  relays: readonly Relay[],
+export async function measure<Program extends Relay>(
+  part: Part<Program>,
+  relays: readonly Program[],
   wantedRounds: number,
   load: Load,
 ): Promise<Outcome[]> {
@@ -66,7 +75,11 @@ export async function measure(
   }));
 }
 
-async function takeTurn(part: Part, relay: Relay, load: Load): Promise<Sample> {
+async function takeTurn<Program extends Relay>(
+  part: Part<Program>,
+  relay: Program,
+  load: Load,
+): Promise<Sample> {
   const network = await createNetwork();
   try {
     await load.serve(network);
@@ -76,13 +89,17 @@ async function takeTurn(part: Part, relay: Relay, load: Load): Promise<Sample> {
   }
 }
 
-export function tables({ tables: shapes }: Part, outcomes: readonly Outcome[]): Table[] {
-  return shapes.map(({ title, columns }) => {
-    const figures = (outcome: Outcome, column: number): number[] =>
-      outcome.samples.flatMap((sample) => sample[title]?.[column] ?? []);
-    const compared = MEASURES.flatMap((name) => {
-      const measure = outcomes.find((other) => other.name === name);
-      const samples = measure === undefined ? [] : figures(measure, 0);
+export function tables(
+  { tables: shapes, measures = MEASURES }: Pick<Part, 'tables' | 'measures'>,
+  outcomes: readonly Outcome[],
+): Table[] {
+  return shapes.map(({ title, columns, targets = [] }) => {
+    const figures = (name: string, column: number): number[] =>
+      outcomes
+        .filter((outcome) => outcome.name === name)
+        .flatMap(({ samples }) => samples.flatMap((sample) => sample[title]?.[column] ?? []));
+    const compared = measures.flatMap((name) => {
+      const samples = figures(name, 0);
       return samples.length === 0 ? [] : [{ name, samples }];
     });
     const [first = '', ...more] = columns;
@@ -90,7 +107,7 @@ export function tables({ tables: shapes }: Part, outcomes: readonly Outcome[]): 
       title,
       columns: [first, 'min', 'max', ...compared.map(({ name }) => `x ${name}`), ...more, 'n'],
       rows: outcomes.map((outcome) => {
-        const samples = figures(outcome, 0);
+        const samples = figures(outcome.name, 0);
         const middle = median(samples);
         return {
           name: outcome.name,
@@ -101,13 +118,15 @@ export function tables({ tables: shapes }: Part, outcomes: readonly Outcome[]): 
             ...compared.map(({ samples: others }) =>
               median(samples.flatMap((sample, round) => quotient(sample, others[round]) ?? [])),
             ),
-            ...more.map((_, at) => median(figures(outcome, at + 1))),
+            ...more.map((_, at) => median(figures(outcome.name, at + 1))),
             samples.length,
           ],
           remark: outcome.failure === undefined ? undefined : mainLine(outcome.failure),
         };
       }),
-      verdicts: [],
+      verdicts: targets.flatMap(
+        (target) => judge(target, (name) => figures(name, columns.indexOf(target.column))) ?? [],
+      ),
     };
   });
 }

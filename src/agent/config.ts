@@ -6,6 +6,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import * as v from 'valibot';
 import { isNatwardError, NatwardError } from '../errors.ts';
+import { type EngineChoice, parseEngineChoice } from '../forwarder/engine-choice.ts';
 import type { RuleSpec } from '../forwarder/rule.ts';
 import { MAX_RULES, parseRuleId, type WantedRule } from '../forwarder/table.ts';
 import { parseRule } from '../forwarder/text.ts';
@@ -19,7 +20,7 @@ import type { Hook } from './hooks/hook.ts';
 import { hookDocumentSchema } from './hooks/parse.ts';
 import type { KeepRequest } from './lease.ts';
 import { parseSpec, type Spec } from './spec.ts';
-import { parseToml } from './toml.ts';
+import { parseToml, type TomlDocument } from './toml.ts';
 
 /** A request whose host may still be a name. */
 export interface ConfiguredKeep extends Omit<KeepRequest, 'host'> {
@@ -31,6 +32,8 @@ export interface Config {
   readonly onExit: 'release' | 'keep';
   /** See KeeperOptions; undefined: the usual. */
   readonly checkMs: number | undefined;
+  /** What carries the rules out, from the agent's start to its end. */
+  readonly engine: EngineChoice;
   readonly keeps: readonly ConfiguredKeep[];
   /** For all leases. */
   readonly hooks: readonly Hook[];
@@ -38,7 +41,14 @@ export interface Config {
   readonly rules: readonly WantedRule[];
 }
 
-export const NO_CONFIG: Config = { onExit: 'release', checkMs: undefined, keeps: [], hooks: [], rules: [] };
+export const NO_CONFIG: Config = {
+  onExit: 'release',
+  checkMs: undefined,
+  engine: 'auto',
+  keeps: [],
+  hooks: [],
+  rules: [],
+};
 
 const MAX_BYTES = 2 ** 20;
 const MAX_KEEPS = 10_000;
@@ -137,6 +147,7 @@ const idsOnce = v.rawCheck<WantedRule[]>(({ dataset, addIssue }) => {
 const configEntries = {
   onExit: v.optional(v.picklist(['release', 'keep'], 'write "release" or "keep"'), 'release'),
   checkInterval: v.optional(duration(CHECK_SECONDS.min, CHECK_SECONDS.max)),
+  engine: v.optional(read(parseEngineChoice), 'auto'),
   keep: v.optional(v.pipe(v.array(keepSchema), v.maxLength(MAX_KEEPS, `at most ${MAX_KEEPS} of them`)), []),
   hook: v.optional(v.pipe(v.array(hookDocumentSchema), v.maxLength(MAX_HOOKS)), []),
   rule: v.optional(
@@ -147,8 +158,9 @@ const configEntries = {
 
 const configSchema: v.GenericSchema<unknown, Config> = v.pipe(
   v.strictObject(configEntries),
-  v.transform(({ onExit, checkInterval, keep, hook, rule }) => ({
+  v.transform(({ onExit, checkInterval, engine, keep, hook, rule }) => ({
     onExit,
+    engine,
     checkMs: checkInterval === undefined ? undefined : checkInterval * 1000,
     keeps: keep,
     hooks: hook,
@@ -168,13 +180,21 @@ const LONGEST_KEY = 14;
 
 /** Throws USAGE with every error's place: `config.toml:7:12: keep[1].lifetime: ...`. `file` is what it is called. */
 export function parseConfig(text: string, file: string): Config {
-  const document = parseToml(text, file);
-  const result = v.safeParse(configSchema, document.value);
+  return checkConfig(parseToml(text, file), file);
+}
+
+/** As parseConfig, of what is read already; where there are no places the file alone is named. */
+export function checkConfig(
+  { value, placeOf }: Pick<TomlDocument, 'value'> & Partial<TomlDocument>,
+  file: string,
+): Config {
+  const result = v.safeParse(configSchema, value);
   if (result.success) return result.output;
   const errors = result.issues.map((issue) => {
     const path = (issue.path ?? []).map(({ key }) => key as string | number);
-    const { line, column } = document.placeOf(path);
-    return `${file}:${line}:${column}: ${wordsOf(path)}${reasonOf(issue, path)}`;
+    const place = placeOf?.(path);
+    const where = place === undefined ? file : `${file}:${place.line}:${place.column}`;
+    return `${where}: ${wordsOf(path)}${reasonOf(issue, path)}`;
   });
   const more = errors.length - ERRORS_SHOWN;
   const shown = errors.slice(0, ERRORS_SHOWN).join('; ');

@@ -5,15 +5,16 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { Rule } from '../forwarder/rule.ts';
-import { MAX_RULES, parseRuleId, type Table } from '../forwarder/table.ts';
-import { formatRule, parseRule } from '../forwarder/text.ts';
+import { MAX_RULES, parseRuleId } from '../forwarder/table.ts';
+import { formatRule, identify, parseRule } from '../forwarder/text.ts';
 import { loadConf } from './conf-file.ts';
-import type { RuleMemory } from './rule-memory.ts';
+import type { RuleMemory, RuleRecord } from './rule-memory.ts';
 import { freeName } from './store.ts';
 
 const NAME = 'rules';
 const VERSION = 1;
 
+const pausedSchema = v.object({ paused: v.optional(v.boolean(), false) });
 const bookSchema = v.object({
   version: v.literal(VERSION),
   rules: v.pipe(
@@ -34,33 +35,38 @@ export class RuleBook implements RuleMemory {
     this.#warn = warn;
   }
 
-  get #file(): string {
+  get file(): string {
     return join(this.#directory, `${NAME}.json`);
   }
 
-  load(): Table {
+  load(): RuleRecord {
     let text: string;
+    let isPaused = false;
     try {
-      text = readFileSync(this.#file, 'utf8');
+      text = readFileSync(this.file, 'utf8');
     } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
-      throw new NatwardError('FAILED', `cannot read ${this.#file}: ${(cause as Error).message}`, { cause });
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return { rules: [], isPaused };
+      throw new NatwardError('FAILED', `cannot read ${this.file}: ${(cause as Error).message}`, { cause });
     }
     try {
       const document: unknown = JSON.parse(text);
       this.#refuseNewer(document);
+      isPaused = v.parse(pausedSchema, document).paused;
       const { rules } = v.parse(bookSchema, document);
-      return rules.map(
-        ({ id, enabled, rule }): Rule => ({ ...parseRule(rule), id: parseRuleId(id), enabled }),
-      );
+      return {
+        rules: rules.map(
+          ({ id, enabled, rule }): Rule => identify(parseRule(rule), parseRuleId(id), enabled),
+        ),
+        isPaused,
+      };
     } catch (cause) {
       if (isNatwardError(cause, 'FAILED')) throw cause;
       const aside = this.#setAside();
-      const what = `${this.#file} is broken and was set aside as ${aside}: ${(cause as Error).message}`;
+      const what = `${this.file} is broken and was set aside as ${aside}: ${(cause as Error).message}`;
       const advice =
         'Mend it and put it back, or make the rules again: natward import reads them one by one.';
       this.#warn(new NatwardError('FAILED', what, { cause, advice }));
-      return [];
+      return { rules: [], isPaused };
     }
   }
 
@@ -70,30 +76,30 @@ export class RuleBook implements RuleMemory {
     const { version } = found.output;
     throw new NatwardError(
       'FAILED',
-      `cannot read ${this.#file}: it is of version ${version}, and this natward knows up to ${VERSION}`,
+      `cannot read ${this.file}: it is of version ${version}, and this natward knows up to ${VERSION}`,
       { advice: 'A newer natward wrote it: run that one.' },
     );
   }
 
   #setAside(): string {
-    const aside = freeName(`${this.#file}.broken`);
+    const aside = freeName(`${this.file}.broken`);
     try {
-      renameSync(this.#file, aside);
+      renameSync(this.file, aside);
     } catch (cause) {
-      const what = `${this.#file} is broken, and cannot be set aside: ${(cause as Error).message}`;
+      const what = `${this.file} is broken, and cannot be set aside: ${(cause as Error).message}`;
       throw new NatwardError('FAILED', what, { cause, advice: 'Move it away, or make it writable.' });
     }
     return aside;
   }
 
-  async save(table: Table): Promise<void> {
+  async save({ rules: table, isPaused }: RuleRecord): Promise<void> {
     try {
       this.#conf ??= this.#open();
       const rules = table.map((rule) => ({ id: rule.id, enabled: rule.enabled, rule: formatRule(rule) }));
-      (await this.#conf).store = { version: VERSION, rules };
+      (await this.#conf).store = { version: VERSION, ...(isPaused && { paused: true }), rules };
     } catch (cause) {
       this.#conf = undefined;
-      throw new NatwardError('FAILED', `cannot write ${this.#file}: ${(cause as Error).message}`, {
+      throw new NatwardError('FAILED', `cannot write ${this.file}: ${(cause as Error).message}`, {
         cause,
         advice: 'The rules run, and are forgotten when the agent ends. Make room, or make it writable.',
       });
@@ -107,7 +113,13 @@ export class RuleBook implements RuleMemory {
       cwd: this.#directory,
       configName: NAME,
       configFileMode: 0o600,
-      serialize: (value) => `${JSON.stringify(value, null, 2)}\n`,
+      // A line each: there may be tens of thousands.
+      serialize: ({ rules, ...head }) => {
+        const lines = (rules as readonly unknown[]).map((rule) => JSON.stringify(rule));
+        return `${JSON.stringify(head).slice(0, -1)},"rules":[\n${lines.join(',\n')}\n]}\n`;
+      },
+      // It would read all of it before each writing, for something of its own that is not there.
+      deserialize: () => ({}),
     });
   }
 }

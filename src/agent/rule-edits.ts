@@ -11,7 +11,7 @@ import {
   type Table,
   type WantedRule,
 } from '../forwarder/table.ts';
-import { parseRule } from '../forwarder/text.ts';
+import { identify, parseRule } from '../forwarder/text.ts';
 import { checkDescription } from '../forwarder/words.ts';
 import type { RuleDocument, RuleEdit, RuleOwner } from './rule-keeping.ts';
 
@@ -29,14 +29,14 @@ export function tableOf(tables: Tables): Table {
  */
 export function editedRules(edit: RuleEdit, tables: Tables, newId: () => string): Table {
   const { user } = tables;
-  const find = (name: string) => placeOfUser(name, tables);
+  const find = finderIn(tables);
   switch (edit.kind) {
     case 'add': {
       const place = edit.before === undefined ? user.length : find(edit.before);
       // A rule that is added is never one that is there already, whatever it says.
       const added = edit.rules
         .map(wantedOf)
-        .map(({ id = newId(), enabled, spec }) => ({ ...spec, id, enabled }));
+        .map(({ id = newId(), enabled, spec }) => identify(spec, id, enabled));
       return [...user.slice(0, place), ...added, ...user.slice(place)];
     }
     case 'replace':
@@ -47,19 +47,19 @@ export function editedRules(edit: RuleEdit, tables: Tables, newId: () => string)
       const spec = edit.rule === undefined ? old : parseRule(edit.rule);
       const description =
         edit.description ?? (edit.rule === undefined || spec.description !== '' ? spec : old).description;
-      return replaced(user, place, {
-        ...spec,
-        description: checkDescription(description),
-        id: old.id,
-        enabled: old.enabled,
-      });
+      const said = { ...spec, description: checkDescription(description) };
+      return replaced(user, place, identify(said, old.id, old.enabled));
     }
     case 'enable':
-    case 'disable':
-      return edit.names.reduce((table, name) => {
+    case 'disable': {
+      const table = [...user];
+      for (const name of edit.names) {
         const place = find(name);
-        return replaced(table, place, { ...(table[place] as Rule), enabled: edit.kind === 'enable' });
-      }, user);
+        const rule = table[place] as Rule;
+        table[place] = identify(rule, rule.id, edit.kind === 'enable');
+      }
+      return table;
+    }
     case 'remove': {
       const gone = new Set(edit.names.map((name) => (user[find(name)] as Rule).id));
       return user.filter(({ id }) => !gone.has(id));
@@ -72,13 +72,24 @@ export function editedRules(edit: RuleEdit, tables: Tables, newId: () => string)
   }
 }
 
-/** Among people's rules, of one named by its id or by its position in the whole table. */
-function placeOfUser(name: string, tables: Tables): number {
+/** For so many the table is searched. */
+const FEW = 4;
+
+/** Tells the place among people's rules of one named by its id or by its position in the whole table. */
+function finderIn(tables: Tables): (name: string) => number {
   const table = tableOf(tables);
-  const rule = table[placeOf(table, name)] as Rule;
-  const place = tables.user.indexOf(rule);
-  if (place >= 0) return place;
-  const isConfig = tables.config.includes(rule);
+  let places: ReadonlyMap<string, number> | undefined;
+  let asked = 0;
+  return (name) => {
+    if (++asked > FEW) places ??= new Map(table.map(({ id }, place) => [id, place]));
+    return placeOfUser(name, places?.get(name) ?? placeOf(table, name), tables);
+  };
+}
+
+function placeOfUser(name: string, placeInAll: number, { config, user }: Tables): number {
+  const place = placeInAll - config.length;
+  if (place >= 0 && place < user.length) return place;
+  const isConfig = place < 0;
   throw new NatwardError(
     'NOT_OWN',
     `rule ${name} is ${isConfig ? 'the configuration file’s' : 'a lease’s'}`,

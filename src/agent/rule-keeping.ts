@@ -1,10 +1,13 @@
 /** What may be asked of whoever steers: the agent over its socket, or an engine in this process. */
 
 import type { FirstPacket } from '../forwarder/decide.ts';
-import type { Activity, Conversation, EngineEvent, EngineName } from '../forwarder/engine.ts';
+import type { Activity, Conversation, EngineEvent } from '../forwarder/engine.ts';
 
 /** Who asked for a rule: a person, the configuration file, or a lease that leads to another host or port. */
 export type RuleOwner = 'user' | 'config' | 'lease';
+
+/** The engines, as one word. */
+export type CarrierName = 'relay' | 'nftables' | 'nftables+relay';
 
 export interface RuleStatus {
   readonly id: string;
@@ -15,7 +18,8 @@ export interface RuleStatus {
   /** As text.ts writes it, with the description. */
   readonly text: string;
   readonly description: string;
-  readonly engine: EngineName;
+  /** What carries it: `relay`, `nftables`, or both, joined by `+`. */
+  readonly engine: CarrierName;
   /** Why it is not carried out now: a full sentence. */
   readonly waiting: string | null;
   readonly activity: Activity;
@@ -58,6 +62,15 @@ export interface RuleNote {
   readonly advice: string | null;
 }
 
+/** A rule that an edit concerns, as it is now, or would be. */
+export interface EditedRule {
+  readonly id: string;
+  readonly position: number;
+  readonly text: string;
+  /** As RuleStatus has it. */
+  readonly waiting: string | null;
+}
+
 export interface EditReport {
   readonly added: readonly string[];
   readonly removed: readonly string[];
@@ -69,8 +82,8 @@ export interface EditReport {
   readonly affected: readonly Conversation[];
   /** What is odd and no error: a rule that can never match. */
   readonly notes: readonly RuleNote[];
-  /** The table as it is now, or would be. */
-  readonly rules: readonly RuleStatus[];
+  /** Those that were added, changed and moved, from the top. */
+  readonly rules: readonly EditedRule[];
 }
 
 export interface ExplainReport {
@@ -78,6 +91,8 @@ export interface ExplainReport {
   readonly rule: RuleStatus | null;
   /** What access lists say of it: null where it may pass. */
   readonly refusal: string | null;
+  /** What of other programs on this machine stands in its way: full sentences. */
+  readonly obstacles: readonly string[];
   readonly passed: readonly { readonly position: number; readonly id: string; readonly reason: string }[];
 }
 

@@ -2,13 +2,22 @@
 
 import type { Table } from '../forwarder/table.ts';
 
+export interface RuleRecord {
+  readonly rules: Table;
+  /** No rule is carried out, these or others: see RulePause. */
+  readonly isPaused: boolean;
+}
+
 /** Where a table is remembered. */
 export interface RuleMemory {
   /** Throws FAILED where it cannot be read. */
-  load(): Table;
+  load(): RuleRecord;
   /** Rejects with FAILED where it cannot be written; what was there before is as it was. */
-  save(table: Table): Promise<void>;
+  save(record: RuleRecord): Promise<void>;
 }
 
 /** Rules of a terminal: gone when it ends. */
-export const FOREGROUND_RULES: RuleMemory = { load: () => [], save: async () => undefined };
+export const FOREGROUND_RULES: RuleMemory = {
+  load: () => ({ rules: [], isPaused: false }),
+  save: async () => undefined,
+};

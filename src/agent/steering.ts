@@ -9,7 +9,9 @@
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { explain, type FirstPacket, type Surroundings } from '../forwarder/decide.ts';
 import {
+  type Activity,
   type ApplyOptions,
+  type ApplyReport,
   checkCan,
   type EngineEvent,
   type ForwardEngine,
@@ -18,8 +20,7 @@ import {
 import { followEngine } from '../forwarder/engine-events.ts';
 import type { Rule } from '../forwarder/rule.ts';
 import { difference, identified, isSame, type Table, type WantedRule } from '../forwarder/table.ts';
-import { targetNames } from '../forwarder/target.ts';
-import { formatRule, parseRule } from '../forwarder/text.ts';
+import { formatRule, identify, parseRule } from '../forwarder/text.ts';
 import { checkDescription } from '../forwarder/words.ts';
 import { type Finding, type OwnPort, validate } from '../forwarder/validate.ts';
 import type { IpAddress } from '../net/address.ts';
@@ -29,12 +30,17 @@ import { type Clock, OVER } from '../system/clock.ts';
 import type { Carriage, Carrier } from './carrier.ts';
 import { checkIds, editedRules, OWNERS, tableOf, type Tables } from './rule-edits.ts';
 import type { RuleMemory } from './rule-memory.ts';
+import { RuleNames } from './rule-names.ts';
+import { PAUSED, PAUSED_ADVICE, type PauseReport, type RulePause } from './rule-pause.ts';
 import type {
+  CarrierName,
+  EditedRule,
   EditOptions,
   EditReport,
   ExplainReport,
   RuleEdit,
   RuleKeeping,
+  RuleOwner,
   RuleStatus,
 } from './rule-keeping.ts';
 
@@ -55,17 +61,29 @@ type Reasons = ReadonlyMap<string, string>;
 
 /** What waits is tried again. */
 const RETRY_MS = 5000;
+/** Times as long as a retry took is rested after it: hundreds of rules may wait. */
+const RETRY_REST = 20;
 /** To find the rules that stand in the way of a large table. */
 const MAX_TRIES = 500;
-const RESOLVE_MS = 3000;
+const ID_BYTES = 3;
+const MAX_IDS_AT_ONCE = 1024;
 /** Ports tried where the one that a lease would like is taken; below those that the system hands out by itself. */
 const CARRY_PORTS = { first: 20_000, last: 32_000 } as const;
 const CARRY_TRIES = 16;
 
-export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
+export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposable {
   readonly #options: SteeringOptions;
   readonly #over = new AbortController();
+  readonly #names: RuleNames;
   #tables: Tables;
+  /** All of them. */
+  #table: Table;
+  /** What was found last: another question may be the same. */
+  #checked:
+    | { readonly table: Table; readonly key: string; readonly findings: readonly Finding[] }
+    | undefined;
+  /** All is as ever, but the engine has no rule. */
+  #isPaused: boolean;
   /** Why the engine does not have single rules, by id. */
   #withheld: Reasons = new Map();
   /** What it has, and what of that waits for something. */
@@ -79,19 +97,25 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   /** Throws what `memory.load` does. Nothing is carried out before `configure`. */
   constructor(options: SteeringOptions) {
     this.#options = options;
-    this.#tables = { config: [], user: options.memory.load(), lease: [] };
-    options.engine.onTrouble((key, error) => options.warn(`relay ${key}`, error));
+    const { rules, isPaused } = options.memory.load();
+    this.#names = new RuleNames(options.clock, options.addressesOf);
+    this.#tables = { config: [], user: rules, lease: [] };
+    this.#table = rules;
+    this.#isPaused = isPaused;
+    options.engine.onTrouble((key, error) => options.warn(`rules ${key}`, error));
+    options.engine.onWaiting((waiting) => this.#tell(this.#withheld, reasonsOf(waiting)));
   }
 
-  get #table(): Table {
-    return tableOf(this.#tables);
+  #have(tables: Tables, table: Table = tableOf(tables)): void {
+    this.#tables = tables;
+    this.#table = table;
   }
 
   /** The configuration wants these of what it wanted before. What cannot be is told by `warn`. */
   configure(wanted: readonly WantedRule[]): Promise<void> {
     return this.#inTurn(async () => {
       const config = identified(this.#withoutTaken(wanted), this.#tables.config, this.#newIds());
-      this.#tables = { ...this.#tables, config };
+      this.#have({ ...this.#tables, config });
       await this.#carry();
     });
   }
@@ -152,7 +176,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
     if (refused !== undefined) throw refusal(refused);
     const carried = table.filter((rule) => !withheld.has(rule.id));
     const delayed = await this.#apply(carried, 'drain');
-    this.#tables = tables;
+    this.#have(tables, table);
     this.#tell(withheld, delayed);
   }
 
@@ -160,7 +184,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
     const id = leaseRuleId(key);
     this.#inTurn(async () => {
       if (!this.#tables.lease.some((rule) => rule.id === id)) return;
-      this.#tables = { ...this.#tables, lease: this.#tables.lease.filter((rule) => rule.id !== id) };
+      this.#have({ ...this.#tables, lease: this.#tables.lease.filter((rule) => rule.id !== id) });
       await this.#carry();
     }).catch(unlessOver);
   }
@@ -181,7 +205,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   }
 
   /** Carries out as much of the table as can be; what cannot waits. */
-  async #carry(): Promise<void> {
+  async #carry(isRetry = false): Promise<void> {
     const table = this.#table;
     const withheld = new Map<string, string>();
     for (const { ruleId, message, severity } of await this.#findings(table)) {
@@ -191,19 +215,23 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
       const shortcoming = rule.enabled ? this.#options.engine.shortcoming(rule) : undefined;
       if (shortcoming !== undefined) withheld.set(rule.id, `${shortcoming.field}: ${shortcoming.reason}`);
     }
-    const wanted = table.filter(({ id }) => !withheld.has(id));
+    const wanted = without(table, withheld);
+    if (isRetry && this.#delayed.size === 0 && hasSameRules(wanted, this.#running)) {
+      this.#tell(withheld, this.#delayed);
+      return;
+    }
     let delayed: Reasons;
     try {
       delayed = await this.#apply(wanted, 'drain');
     } catch (error) {
       if (!isNatwardError(error)) throw error;
-      delayed = await this.#carryMost(wanted, withheld);
+      delayed = await this.#carryMost(wanted, withheld, error);
     }
     this.#tell(withheld, delayed);
   }
 
   /** What runs goes on. What is new is halved until the rules that stand in the way are found. */
-  async #carryMost(wanted: Table, withheld: Map<string, string>): Promise<Reasons> {
+  async #carryMost(wanted: Table, withheld: Map<string, string>, why: NatwardError): Promise<Reasons> {
     const running = new Map(this.#running.map((rule) => [rule.id, rule] as const));
     const carried = new Set(
       wanted.filter((rule) => {
@@ -211,7 +239,14 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
         return before !== undefined && isSame(before, rule);
       }),
     );
-    const parts: Table[] = [[], wanted.filter((rule) => !carried.has(rule))];
+    const added = wanted.filter((rule) => !carried.has(rule));
+    const isKept = hasSameRules([...carried], this.#running);
+    // Where all that runs stays, it is that one rule that was refused: nothing else is to be tried.
+    if (isKept && added.length < 2) {
+      for (const { id } of added) withheld.set(id, why.message);
+      return this.#delayed;
+    }
+    const parts: Table[] = isKept ? [...halvesOf(added)] : [[], added];
     let delayed = this.#delayed;
     let tries = 0;
     for (let part = parts.shift(); part !== undefined; part = parts.shift()) {
@@ -226,8 +261,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
         if (!isNatwardError(error)) throw error;
         tries++;
         if (part.length > 1 && tries < MAX_TRIES) {
-          const half = part.length >>> 1;
-          parts.unshift(part.slice(0, half), part.slice(half));
+          parts.unshift(...halvesOf(part));
         } else for (const { id } of part) withheld.set(id, error.message);
       }
     }
@@ -236,9 +270,10 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
 
   /** Resolves with what the engine waits with, and why. */
   async #apply(table: Table, conversations: ApplyOptions['conversations']): Promise<Reasons> {
-    const { waiting } = await this.#options.engine.apply(table, { conversations });
-    this.#running = table;
-    return new Map(waiting.map(({ ruleId, reason }) => [ruleId, reason]));
+    const carried = this.#isPaused ? [] : table;
+    const { waiting } = await this.#options.engine.apply(carried, { conversations });
+    this.#running = carried;
+    return reasonsOf(waiting);
   }
 
   #tell(withheld: Reasons, delayed: Reasons): void {
@@ -246,25 +281,31 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
     this.#delayed = delayed;
     const [first, ...others] = [...withheld, ...delayed];
     const more = others.length === 0 ? '' : `; ${others.length} more of the rules wait`;
-    const told = first === undefined ? undefined : `rule ${first[0]} is not carried out: ${first[1]}${more}`;
+    const waits = first === undefined ? undefined : `rule ${first[0]} is not carried out: ${first[1]}${more}`;
+    const told = this.#isPaused ? PAUSED : waits;
     if (told !== this.#told) {
-      const advice = 'natward rule list shows which rules wait; they are tried again.';
+      const retried = 'natward rule list shows which rules wait; they are tried again.';
+      const advice = this.#isPaused ? PAUSED_ADVICE : retried;
       this.#options.warn(
         'rules',
         told === undefined ? undefined : new NatwardError('FAILED', told, { advice }),
       );
     }
     this.#told = told;
-    if (first !== undefined) void this.#retry();
+    if (first !== undefined && !this.#isPaused) void this.#retry();
   }
 
   async #retry(): Promise<void> {
     if (this.#retrying) return;
     this.#retrying = true;
+    const { clock } = this.#options;
     try {
-      while (this.#withheld.size + this.#delayed.size > 0) {
-        await this.#options.clock.sleep(RETRY_MS, this.#over.signal);
-        await this.#inTurn(() => this.#carry());
+      let tookMs = 0;
+      while (this.#withheld.size + this.#delayed.size > 0 && !this.#isPaused) {
+        await clock.sleep(Math.max(RETRY_MS, tookMs * RETRY_REST), this.#over.signal);
+        const beganMs = clock.steady();
+        await this.#inTurn(() => this.#carry(true));
+        tookMs = clock.steady() - beganMs;
       }
     } catch (error) {
       unlessOver(error);
@@ -278,7 +319,7 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
       const before = this.#table;
       const tables = { ...this.#tables, user: editedRules(edit, this.#tables, this.#newIds()) };
       const after = tableOf(tables);
-      checkIds(after);
+      if (edit.kind === 'add' || edit.kind === 'replace') checkIds(after);
       const changes = difference(before, after);
       const touched = new Set([...changes.added, ...changes.changed.map(({ to }) => to)].map(({ id }) => id));
       const isOld = (id: string) => this.#withheld.has(id) && !touched.has(id);
@@ -286,15 +327,18 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
       // What was waiting before this change is not this change's fault.
       const refused = findings.find(({ severity, ruleId }) => severity === 'error' && !isOld(ruleId));
       if (refused !== undefined) throw refusal(refused);
-      const affected = this.#options.engine.affected(after);
-      const carried = after.filter(({ id }) => !isOld(id));
+      const affected = await this.#options.engine.affected(after);
+      const carried = this.#withheld.size === 0 ? after : after.filter(({ id }) => !isOld(id));
+      if (options.dryRun || this.#isPaused) {
+        for (const rule of carried) checkCan(this.#options.engine, rule, formatRule);
+      }
       if (!options.dryRun) {
         const delayed = await this.#apply(carried, options.conversations);
-        this.#tables = tables;
-        const left = new Set(idsOf(after));
+        this.#have(tables, after);
+        const left = new Set(this.#withheld.size === 0 ? [] : idsOf(after));
         this.#tell(new Map([...this.#withheld].filter(([id]) => left.has(id) && isOld(id))), delayed);
         await this.#save();
-      } else for (const rule of carried) checkCan(this.#options.engine, rule, formatRule);
+      }
       return {
         added: idsOf(changes.added),
         removed: idsOf(changes.removed),
@@ -305,14 +349,51 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
         notes: findings
           .filter(({ severity }) => severity === 'warning')
           .map(({ ruleId, position, message, advice = null }) => ({ ruleId, position, message, advice })),
-        rules: this.#statuses(tables),
+        rules: this.#edited(after, new Set([...touched, ...idsOf(changes.moved)])),
       };
     });
   }
 
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  pause(): Promise<PauseReport> {
+    return this.#inTurn(async () => {
+      const isNew = !this.#isPaused;
+      // Also where the engine fails: nothing is carried out any more.
+      this.#isPaused = true;
+      try {
+        const { affected: ended } = await this.#options.engine.apply([], { conversations: 'cut' });
+        this.#running = [];
+        return this.#pauseReport(isNew, ended);
+      } finally {
+        this.#tell(this.#withheld, new Map());
+        await this.#save();
+      }
+    });
+  }
+
+  resume(): Promise<PauseReport> {
+    return this.#inTurn(async () => {
+      const isNew = this.#isPaused;
+      this.#isPaused = false;
+      if (isNew) {
+        await this.#save();
+        await this.#carry();
+      }
+      return this.#pauseReport(isNew, 0);
+    });
+  }
+
+  #pauseReport(isNew: boolean, ended: number): PauseReport {
+    const rules = this.#table.filter(({ id, enabled }) => enabled && !this.#withheld.has(id)).length;
+    return { isPaused: this.#isPaused, isNew, rules, ended };
+  }
+
   async #save(): Promise<void> {
     try {
-      await this.#options.memory.save(this.#tables.user);
+      await this.#options.memory.save({ rules: this.#tables.user, isPaused: this.#isPaused });
       this.#options.warn('rules file', undefined);
     } catch (error) {
       if (!isNatwardError(error)) throw error;
@@ -321,12 +402,19 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   }
 
   #newIds(): () => string {
-    const taken = new Set(idsOf(this.#table));
-    const bytes = new Uint8Array(3);
+    let taken: Set<string> | undefined;
+    let [random, count, at] = ['', 1, 0];
     return () => {
+      taken ??= new Set(idsOf(this.#table));
       for (;;) {
-        this.#options.fillRandom(bytes);
-        const id = `r${Buffer.from(bytes).toString('hex')}`;
+        if (at === random.length) {
+          // One call for each of thousands would take longer than all the rest.
+          const bytes = new Uint8Array(ID_BYTES * count);
+          this.#options.fillRandom(bytes);
+          [random, count, at] = [Buffer.from(bytes).toString('hex'), Math.min(2 * count, MAX_IDS_AT_ONCE), 0];
+        }
+        const id = `r${random.slice(at, at + 2 * ID_BYTES)}`;
+        at += 2 * ID_BYTES;
         if (taken.has(id)) continue;
         taken.add(id);
         return id;
@@ -335,68 +423,70 @@ export class Steering implements RuleKeeping, Carrier, AsyncDisposable {
   }
 
   async #findings(table: Table): Promise<readonly Finding[]> {
-    return validate(table, {
-      ownAddresses: this.#options.ownAddresses(),
-      addressesOf: await this.#resolved(table),
-      ownPorts: this.#options.ownPorts,
-    });
-  }
-
-  /** The names that the rules listen at and send to. What nobody resolves in time has no address. */
-  async #resolved(table: Table): Promise<(name: string) => readonly IpAddress[]> {
-    const known = new Map<string, readonly IpAddress[]>();
-    const resolving = [...new Set(table.flatMap(namesOf))].map(async (name) => {
-      known.set(name, await this.#options.addressesOf(name).catch(() => []));
-    });
-    const late = new AbortController();
-    await Promise.race([
-      Promise.all(resolving),
-      this.#options.clock.sleep(RESOLVE_MS, late.signal).catch(() => undefined),
-    ]);
-    late.abort(OVER);
-    return (name) => known.get(name) ?? [];
+    const { ownPorts } = this.#options;
+    const addressesOf = await this.#names.resolved(table);
+    const ownAddresses = this.#options.ownAddresses();
+    const key = [this.#names.version, ...ownAddresses].join(' ');
+    if (this.#checked?.table !== table || this.#checked.key !== key) {
+      this.#checked = { table, key, findings: validate(table, { ownAddresses, addressesOf, ownPorts }) };
+    }
+    return this.#checked.findings;
   }
 
   rules(): Promise<readonly RuleStatus[]> {
-    return Promise.resolve(this.#statuses(this.#tables));
+    return this.#statuses(this.#tables);
   }
 
-  #statuses(tables: Tables): readonly RuleStatus[] {
-    const activity = this.#options.engine.activity();
-    const all = OWNERS.flatMap((owner) => tables[owner].map((rule) => ({ rule, owner })));
-    return all.map(({ rule, owner }, at) => ({
-      id: rule.id,
-      position: at + 1,
-      owner,
-      enabled: rule.enabled,
-      text: formatRule(rule),
-      description: rule.description,
-      engine: this.#options.engine.name,
-      waiting: rule.enabled ? (this.#withheld.get(rule.id) ?? this.#delayed.get(rule.id) ?? null) : null,
-      activity: activity.get(rule.id) ?? NO_ACTIVITY,
-    }));
+  async #statuses(tables: Tables): Promise<readonly RuleStatus[]> {
+    const activity = await this.#options.engine.activity();
+    let position = 0;
+    return OWNERS.flatMap((owner) =>
+      tables[owner].map((rule) => this.#statusOf(rule, ++position, owner, activity.get(rule.id))),
+    );
+  }
+
+  #statusOf(rule: Rule, position: number, owner: RuleOwner, activity: Activity = NO_ACTIVITY): RuleStatus {
+    const { id, enabled, description } = rule;
+    const text = formatRule(rule);
+    const engine = this.#options.engine.carriedBy(rule).join('+') as CarrierName;
+    const waiting = this.#whyWaiting(rule);
+    return { id, position, owner, enabled, text, description, engine, waiting, activity };
+  }
+
+  #edited(table: Table, ids: ReadonlySet<string>): readonly EditedRule[] {
+    return table.flatMap((rule, at) => {
+      const { id } = rule;
+      if (!ids.has(id)) return [];
+      return [{ id, position: at + 1, text: formatRule(rule), waiting: this.#whyWaiting(rule) }];
+    });
+  }
+
+  #whyWaiting({ id, enabled }: Rule): string | null {
+    if (!enabled) return null;
+    return this.#isPaused ? PAUSED : (this.#withheld.get(id) ?? this.#delayed.get(id) ?? null);
   }
 
   async explain(packet: FirstPacket): Promise<ExplainReport> {
     const table = this.#table;
     const now = new Date(this.#options.clock.now());
     const around: Surroundings = {
-      addressesOf: await this.#resolved(table),
+      addressesOf: await this.#names.resolved(table),
       ownAddresses: this.#options.ownAddresses(),
       weekday: now.getDay(),
       minuteOfDay: now.getHours() * 60 + now.getMinutes(),
     };
     const { rule, passed } = explain(table, packet, around);
-    const status = this.#statuses(this.#tables).find(({ id }) => id === rule?.id) ?? null;
+    const status = (await this.#statuses(this.#tables)).find(({ id }) => id === rule?.id) ?? null;
     return {
       rule: status,
       refusal: rule === undefined ? null : await this.#options.engine.refusal(rule, packet),
+      obstacles: rule === undefined ? [] : await this.#options.engine.obstacles(rule, packet),
       passed: passed.map(({ position, rule: { id }, reason }) => ({ position, id, reason })),
     };
   }
 
-  conversations(): Promise<ReturnType<ForwardEngine['conversations']>> {
-    return Promise.resolve(this.#options.engine.conversations());
+  conversations(): ReturnType<ForwardEngine['conversations']> {
+    return this.#options.engine.conversations();
   }
 
   follow(signal: AbortSignal, ruleId?: string): AsyncIterable<EngineEvent> {
@@ -424,13 +514,20 @@ function leaseRuleId(key: string): string {
 
 function leaseRule(id: string, port: number, { protocols, target, description }: Carriage): Rule {
   const text = `in ${protocols.join('+')} ${port} -> ${formatEndpoint(target)}`;
-  return { ...parseRule(text), description: checkDescription(description), id, enabled: true };
+  return identify({ ...parseRule(text), description: checkDescription(description) }, id, true);
 }
 
-/** That it listens at, and that it sends to. */
-function namesOf(rule: Rule): readonly string[] {
-  const patterns = rule.to.addresses.flatMap((one) => (one.kind === 'name' ? [one.name] : []));
-  return [...patterns, ...targetNames(rule)];
+function without(table: Table, withheld: Reasons): Table {
+  return withheld.size === 0 ? table : table.filter(({ id }) => !withheld.has(id));
+}
+
+function hasSameRules(a: Table, b: Table): boolean {
+  return a === b || (a.length === b.length && a.every((rule, at) => rule === b[at]));
+}
+
+function halvesOf(table: Table): readonly [Table, Table] {
+  const half = table.length >>> 1;
+  return [table.slice(0, half), table.slice(half)];
 }
 
 function unlessOver(error: unknown): void {
@@ -443,4 +540,8 @@ function idsOf(rules: readonly Rule[]): readonly string[] {
 
 function refusal({ field, message, advice }: Finding): NatwardError {
   return new NatwardError('CONFLICT', `${field}: ${message}`, advice === undefined ? {} : { advice });
+}
+
+function reasonsOf(waiting: ApplyReport['waiting']): Reasons {
+  return new Map(waiting.map(({ ruleId, reason }) => [ruleId, reason]));
 }

@@ -1,8 +1,10 @@
 /**
- * TOML as plain values, with the place of each. The parser's own way to values (`getStaticTOMLValue`) is not taken: it
- * writes what stands under `[__proto__]` into every object of the process.
+ * TOML as plain values, with the place of each. Values come from a parser that is quick and knows no places; where
+ * something is wrong, and only there, the text is read again by one that knows them. That one's own way to values
+ * (`getStaticTOMLValue`) is not taken: it writes what stands under `[__proto__]` into every object of the process.
  */
 
+import { parse } from 'smol-toml';
 import { type AST, ParseError, parseTOML } from 'toml-eslint-parser';
 import { NatwardError } from '../errors.ts';
 
@@ -28,10 +30,27 @@ const MAX_DEPTH = 32;
 
 /** Throws USAGE with the error's place, `config.toml:7:12: ...`. `file` is what the text is called. */
 export function parseToml(text: string, file: string): TomlDocument {
+  // Notepad's mark at the start of UTF-8 is no part of the text.
+  const bare = text.replace(/^\uFEFF/, '');
+  const value = quickly(bare);
+  if (value === undefined) return withPlaces(bare, file);
+  let document: TomlDocument | undefined;
+  return { value, placeOf: (path) => (document ??= withPlaces(bare, file)).placeOf(path) };
+}
+
+/** Undefined where it is not to be read, for whatever reason. */
+function quickly(text: string): unknown {
+  try {
+    return parse(text, { maxDepth: MAX_DEPTH });
+  } catch {
+    return undefined;
+  }
+}
+
+function withPlaces(text: string, file: string): TomlDocument {
   const reader = new Reader(file);
   const root = table();
-  // Notepad's mark at the start of UTF-8 is no part of the text.
-  for (const node of parsed(text.replace(/^\uFEFF/, ''), file).body[0].body) {
+  for (const node of parsed(text, file).body[0].body) {
     if (node.type === 'TOMLKeyValue') reader.pairs([node], root, []);
     else reader.table(node, root);
   }

@@ -33,7 +33,7 @@ export function printDropped(released: readonly LeaseStatus[]): void {
   }
 }
 
-export function printStatus({ agent, gateways, leases, rules, warnings }: StatusAnswer): void {
+export function printStatus({ agent, gateways, leases, rulesPaused, rules, warnings }: StatusAnswer): void {
   print(
     `agent ${agent.version}, pid ${agent.pid}, since ${agent.startedAt}, remembers in ${agent.directory}`,
   );
@@ -49,7 +49,7 @@ export function printStatus({ agent, gateways, leases, rules, warnings }: Status
   }
   printLeases(leases);
   if (leases.length === 0) print('nothing is kept');
-  if (rules.length > 0) printRules(rules);
+  if (rules.length > 0) printRules(rules, rulesPaused);
   for (const warning of warnings) print(`warning: ${warning}`);
 }
 

@@ -5,9 +5,11 @@ import { isNatwardError, NatwardError } from '../errors.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
 import {
   parseDescription,
+  parseEngine,
   parseGateway,
   parseLifetime,
   parseLines,
+  parseMac,
   parseTimeout,
   parseVia,
 } from './options.ts';
@@ -106,6 +108,7 @@ function program(signal: AbortSignal): Command {
     .option('--webhook <url>', 'POST what happens there', gather)
     .option('--sync <client=url>', 'tell qbittorrent, transmission or deluge the port', gather)
     .option('--dyndns <hostname=url>', 'tell a name service the address', gather)
+    .addOption(engineOption(WITHOUT_AGENT))
     .action(async (specs, flags) =>
       (await import('./commands/keep.ts')).run(NATWARD_VERSION, specs, flags, signal),
     );
@@ -132,6 +135,7 @@ function program(signal: AbortSignal): Command {
     .addOption(
       new Option('--on-exit <what>', 'what the end does with the mappings').choices(['release', 'keep']),
     )
+    .addOption(engineOption('what carries the rules out'))
     .option('--json', 'print what happens as one JSON document a line')
     .action(async (flags) => (await import('./commands/agent.ts')).run(NATWARD_VERSION, flags, signal));
 
@@ -149,6 +153,7 @@ function program(signal: AbortSignal): Command {
     .argument('<file>', 'what is wanted')
     .option('--dry-run', 'say what stays, drains and is cut, and do nothing')
     .option('--cut', 'end the conversations of rules that go or change')
+    .addOption(engineOption(WITHOUT_AGENT))
     .option('--json', 'print one JSON document')
     .action(async (file, flags) =>
       (await import('./commands/apply.ts')).run(NATWARD_VERSION, file, flags, signal),
@@ -168,6 +173,7 @@ function program(signal: AbortSignal): Command {
     )
     .argument('<file>', 'whose rules; - is stdin')
     .option('--dry-run', 'say what would be added, and do nothing')
+    .addOption(engineOption(WITHOUT_AGENT))
     .option('--json', 'print one JSON document')
     .action(async (file, flags) =>
       (await import('./commands/import.ts')).run(NATWARD_VERSION, file, flags, signal),
@@ -186,6 +192,20 @@ function program(signal: AbortSignal): Command {
   serviceCommand('logs', 'Shows what the agent has said.')
     .option('-n, --lines <count>', 'the last so many lines', parseLines)
     .option('-f, --follow', 'stay, and show what comes');
+
+  natward
+    .command('mac')
+    .summary("show or change adapters' MAC addresses")
+    .description(
+      'Shows, changes and restores the MAC addresses of network adapters, and remembers the original.',
+    )
+    .argument('[adapter]', 'as natward mac shows it; all of them where none is named')
+    .addOption(changing('--set <address>', 'give it this address').argParser(parseMac))
+    .addOption(changing('--random', 'give it a random one, with the prefix of a real vendor'))
+    .option('--vendor <name>', 'with --random: whose prefix; else of the vendor of now')
+    .addOption(changing('--restore', 'give it its original address'))
+    .option('--json', 'print one JSON document')
+    .action(async (adapter, flags) => (await import('./commands/mac.ts')).run(adapter, flags));
 
   natward
     .command('demo')
@@ -212,6 +232,7 @@ function rules(rule: Command, signal: AbortSignal): void {
     .option('--id <id>', 'what it is called')
     .option('--before <rule>', 'above this one; else at the end')
     .option('--disabled', 'not carried out until it is enabled')
+    .addOption(engineOption(WITHOUT_AGENT))
     .action(async (text, flags) => (await load()).add(NATWARD_VERSION, text, flags, signal));
   command('list', 'Shows the table, from the top: the first rule that matches decides.').action(
     async (flags) => (await load()).list(flags),
@@ -236,6 +257,9 @@ function rules(rule: Command, signal: AbortSignal): void {
     .action(async (name, flags) =>
       (await load()).change({ kind: 'move', name, before: flags.before }, flags),
     );
+  for (const what of ['panic', 'resume'] as const) {
+    command(what, PAUSES[what]).action(async (flags) => (await load()).pause(what, flags));
+  }
   command('explain', 'Says which rule decides, and why those above it do not.')
     .argument('<protocol>', 'tcp or udp')
     .argument('<source>', 'who sends: ADDRESS or ADDRESS:PORT')
@@ -253,10 +277,27 @@ const VERBS = {
   remove: 'Removes rules.',
 } as const;
 
+const WITHOUT_AGENT = 'what carries the rules out where no agent runs';
+
+const PAUSES = {
+  panic: 'Stops all rules at once and ends their conversations; they stay off until natward rule resume.',
+  resume: 'Has the rules carried out again after natward rule panic.',
+} as const;
+
+function engineOption(about: string): Option {
+  return new Option('--engine <name>', `${about}: auto, relay or nftables`).argParser(parseEngine);
+}
+
 function lifetimeOption(): Option {
   return new Option('--lifetime <duration>', 'how long the gateway is to keep it: 90s, 30m, 2h, 7d')
     .argParser(parseLifetime)
     .default(parseLifetime(DEFAULT_LIFETIME), DEFAULT_LIFETIME);
+}
+
+/** An option of `natward mac` that changes an address: one at a time. */
+function changing(flags: string, description: string): Option {
+  const option = new Option(flags, description);
+  return option.conflicts(['set', 'random', 'restore'].filter((name) => name !== option.attributeName()));
 }
 
 /** For an option that may be given several times. */

@@ -1,9 +1,11 @@
 /** Options that several commands share, and how their values are read. */
 
+import { type EngineChoice, parseEngineChoice } from '../control/engines.ts';
 import type { AskOptions } from '../control/protocol.ts';
 import { NatwardError } from '../errors.ts';
 import { type IpAddress, parseAddress } from '../net/address.ts';
 import { parseDuration } from '../net/duration.ts';
+import { type MacAddress, parseMacAddress } from '../net/mac-address.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 
 /** A week, the longest that UPnP knows (WANIPConnection:2, section 2.3.16). */
@@ -40,10 +42,24 @@ export function parseGateway(text: string): IpAddress {
   return address;
 }
 
+export function parseMac(text: string): MacAddress {
+  const address = parseMacAddress(text);
+  if (address === undefined) throw new NatwardError('USAGE', `--set ${text}: write 02:aa:bb:cc:dd:ee`);
+  return address;
+}
+
 export function parseVia(text: string): MappingProtocol {
   const via = MAPPING_PROTOCOLS.find((protocol) => protocol === text);
   if (via === undefined) throw new NatwardError('USAGE', `--via ${text}: write pcp, natpmp or upnp`);
   return via;
+}
+
+export function parseEngine(text: string): EngineChoice {
+  try {
+    return parseEngineChoice(text);
+  } catch (cause) {
+    throw new NatwardError('USAGE', `--engine: ${(cause as Error).message}`, { cause });
+  }
 }
 
 export function parseDescription(text: string): string {

@@ -39,6 +39,11 @@ export function print(line: string): void {
   write(`${clean(line)}\n`);
 }
 
+/** A line each; of thousands that is one piece of text for the system. */
+export function printLines(lines: readonly string[]): void {
+  if (lines.length > 0) write(lines.map((line) => `${clean(line)}\n`).join(''));
+}
+
 export function printJson(document: unknown): void {
   write(`${JSON.stringify(document, null, 2)}\n`);
 }

@@ -1,28 +1,32 @@
 /** What people read about rules: one fact a line. */
 
-import type {
-  Activity,
-  Conversation,
-  EditReport,
-  EngineEvent,
-  ExplainReport,
-  RuleStatus,
+import {
+  type Activity,
+  type Conversation,
+  type EditReport,
+  type EngineEvent,
+  type ExplainReport,
+  PAUSED,
+  PAUSED_ADVICE,
+  type PauseReport,
+  type RuleStatus,
 } from '../control/protocol.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
-import { duration, print } from './output.ts';
+import { duration, print, printLines } from './output.ts';
 
-/** `1  web  in tcp 80 -> :8080  12 conversations (2 open), 1.0 kB in, 2.5 MB out` */
-export function printRules(rules: readonly RuleStatus[]): void {
+/** `1  web  in tcp 80 -> :8080  12 conversations (2 open), 1.0 kB in, 2.5 MB out`; where they are off, that first. */
+export function printRules(rules: readonly RuleStatus[], isPaused: boolean): void {
+  if (isPaused) print(`RULES ARE OFF: ${PAUSED}. ${PAUSED_ADVICE}`);
   const width = (of: (rule: RuleStatus) => string) => Math.max(0, ...rules.map((rule) => of(rule).length));
   const place = ({ position }: RuleStatus) => String(position);
   const [places, ids] = [width(place), width(({ id }) => id)];
-  for (const rule of rules) {
+  const lines = rules.flatMap((rule) => {
     const state = rule.enabled ? '' : ' (disabled)';
-    print(
-      `${place(rule).padStart(places)} ${rule.id.padEnd(ids)} ${rule.text}${state}${activityWords(rule.activity)}`,
-    );
-    if (rule.waiting !== null) print(`warning: ${rule.id} is not carried out: ${rule.waiting}`);
-  }
+    const line = `${place(rule).padStart(places)} ${rule.id.padEnd(ids)} ${rule.text}${state}${activityWords(rule.activity)}`;
+    if (rule.waiting === null || isPaused) return [line];
+    return [line, `warning: ${rule.id} is not carried out: ${rule.waiting}`];
+  });
+  printLines(lines);
   if (rules.length === 0) print('no rules');
 }
 
@@ -58,7 +62,7 @@ export function printEdit(
     [report.moved, 'moved'],
     [report.removed, 'removed'],
   ] as const) {
-    for (const id of ids) print(`${id} ${would}${verb}${textOf.has(id) ? `: ${textOf.get(id)}` : ''}`);
+    printLines(ids.map((id) => `${id} ${would}${verb}${textOf.has(id) ? `: ${textOf.get(id)}` : ''}`));
   }
   if (report.unchanged > 0) print(unchangedWords(report.unchanged, 'rule', dryRun));
   for (const one of report.affected) {
@@ -68,10 +72,24 @@ export function printEdit(
   }
   for (const { message, advice } of report.notes)
     print(`note: ${message}${advice === null ? '' : `. ${advice}`}`);
-  for (const { id, waiting } of report.rules) {
-    if (waiting !== null && (report.added.includes(id) || report.changed.includes(id)))
-      print(`warning: ${id} waits: ${waiting}`);
+  const moved = new Set(report.moved);
+  const waiting = report.rules.filter(({ id, waiting: why }) => why !== null && !moved.has(id));
+  printLines(waiting.map(({ id, waiting: why }) => `warning: ${id} waits: ${why}`));
+}
+
+/** What a panic or its end did, by the agent. */
+export function printPause({ isPaused, isNew, rules, ended }: PauseReport): void {
+  if (!isPaused) {
+    print(isNew ? `rules are on again: ${counted(rules, 'rule')}` : 'rules were on already');
+    return;
   }
+  const done = `${counted(rules, 'rule')} off, ${counted(ended, 'conversation')} ended`;
+  print(isNew ? done : `rules were off already; ${counted(ended, 'conversation')} ended`);
+  print('natward rule resume has them carried out again');
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 /** `1 rule stays as it is`, `3 requests would stay as they are`. */
@@ -80,7 +98,7 @@ export function unchangedWords(count: number, what: string, dryRun: boolean): st
   return `${count} ${things} ${dryRun ? 'would stay' : stay} as ${as}`;
 }
 
-export function printExplanation({ rule, refusal, passed }: ExplainReport): void {
+export function printExplanation({ rule, refusal, obstacles, passed }: ExplainReport): void {
   for (const one of passed) print(`${one.position} ${one.id} no: ${one.reason}`);
   if (rule === null) {
     print('no rule decides: natward leaves it alone');
@@ -89,6 +107,7 @@ export function printExplanation({ rule, refusal, passed }: ExplainReport): void
   print(`${rule.position} ${rule.id} decides: ${rule.text}`);
   if (refusal !== null) print(`${rule.id} does not let it through: ${refusal}`);
   if (rule.waiting !== null) print(`warning: ${rule.id} is not carried out: ${rule.waiting}`);
+  for (const obstacle of obstacles) print(`warning: ${obstacle}`);
 }
 
 export function printConversationEvent(event: EngineEvent): void {

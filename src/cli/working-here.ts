@@ -1,7 +1,10 @@
 /** What is wanted, without an agent: it works in this terminal until Ctrl-C, and its events are shown. */
 
 import { once } from 'node:events';
+import type { EngineChoice } from '../control/engines.ts';
 import { type ForegroundKeeper, foregroundKeeper } from '../control/local.ts';
+import type { AgentClient } from '../control/protocol.ts';
+import { NatwardError } from '../errors.ts';
 import { EXIT } from './exit.ts';
 import { printEvent } from './lease-words.ts';
 import { print, printError, printJsonLine } from './output.ts';
@@ -16,15 +19,29 @@ export interface HereOptions {
   readonly isTold: boolean;
   readonly json: boolean;
   readonly signal: AbortSignal;
+  /** What carries the rules out; undefined: whatever is best. */
+  readonly engine: EngineChoice | undefined;
+}
+
+/** Throws USAGE where an engine is asked for, and an agent has one already. */
+export function refuseEngine(engine: EngineChoice | undefined, { agent }: AgentClient): void {
+  if (engine === undefined) return;
+  throw new NatwardError(
+    'USAGE',
+    `--engine ${engine}: the agent (pid ${agent.pid}) carries the rules out, by its own`,
+    {
+      advice: 'It is chosen where the agent starts: natward agent --engine, or engine in its config.toml.',
+    },
+  );
 }
 
 /** `begin` puts in place what is to work here; where it throws, all of it is taken back. */
 export async function workHere(
   version: string,
-  { stays, isTold, json, signal }: HereOptions,
+  { stays, isTold, json, signal, engine = 'auto' }: HereOptions,
   begin: (keeper: ForegroundKeeper, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const keeper = await foregroundKeeper(version);
+  const keeper = await foregroundKeeper(version, engine);
   const over = new AbortController();
   // The terminal is closed: as Ctrl-C.
   const hangUp = new AbortController();

@@ -18,6 +18,7 @@ import type {
   RuleKeeping,
   RuleStatus,
 } from '../agent/rule-keeping.ts';
+import type { PauseReport } from '../agent/rule-pause.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { FirstPacket } from '../forwarder/decide.ts';
 import type { Conversation, EngineEvent } from '../forwarder/engine.ts';
@@ -29,6 +30,8 @@ import {
   editReportSchema,
   engineEventSchema,
   explainReportSchema,
+  pauseReportSchema,
+  type RulesAnswer,
   rulesAnswerSchema,
 } from './rule-schema.ts';
 import {
@@ -148,8 +151,24 @@ export class AgentClient implements LeaseKeeping, RuleKeeping {
   }
 
   async rules(): Promise<readonly RuleStatus[]> {
+    return (await this.table()).rules;
+  }
+
+  /** The rules, and whether they are off. */
+  async table(): Promise<RulesAnswer> {
     const question = { method: 'GET', path: PATHS.rules, silenceMs: ANSWER_MS } as const;
-    return (await this.#call(question, rulesAnswerSchema)).rules;
+    return await this.#call(question, rulesAnswerSchema);
+  }
+
+  /** As RulePause has it. */
+  async pause(): Promise<PauseReport> {
+    const question = { method: 'POST', path: PATHS.panic, silenceMs: EDIT_MS } as const;
+    return await this.#call(question, pauseReportSchema);
+  }
+
+  async resume(): Promise<PauseReport> {
+    const question = { method: 'POST', path: PATHS.resume, silenceMs: EDIT_MS } as const;
+    return await this.#call(question, pauseReportSchema);
   }
 
   async edit(edit: RuleEdit, options: EditOptions): Promise<EditReport> {

@@ -15,6 +15,7 @@ import { RuleBook } from '../agent/rule-book.ts';
 import type { Steering } from '../agent/steering.ts';
 import { Store } from '../agent/store.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
+import type { EngineChoice } from '../forwarder/engine-choice.ts';
 import { fired } from '../system/clock.ts';
 import { realSystem, type System } from '../system/system.ts';
 import { runHooks } from './hooked.ts';
@@ -29,6 +30,8 @@ export interface DaemonOptions {
   readonly config: string | undefined;
   /** What its end does with the mappings; as the configuration says where nothing is said. */
   readonly onExit: 'release' | 'keep' | undefined;
+  /** What carries the rules out; as the configuration says where nothing is said. */
+  readonly engine: EngineChoice | undefined;
   /** Ends it. */
   readonly signal: AbortSignal;
   /** Each event, from the first on. */
@@ -46,7 +49,10 @@ const SERVER_GRACE_MS = 300;
 /** A name that does not resolve: at boot the network may not be there yet. */
 const NAMES_RETRY_MS = 30_000;
 
-/** Runs until `signal` fires; resolves with what could not be released. Throws FAILED where another agent runs. */
+/**
+ * Runs until `signal` fires; resolves with what could not be released. Throws FAILED where another agent runs, UNSUPPORTED
+ * where the engine that is asked for cannot be had.
+ */
 export async function runDaemon(options: DaemonOptions): Promise<readonly NatwardError[]> {
   const { version, signal, onEvent, onReady } = options;
   // A program that runs for months: V8 collects garbage somewhat sooner, and a burst of ten thousand grants stays small.
@@ -76,7 +82,9 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
     if (keeper !== undefined) keeper.warn(key, error);
     else if (error !== undefined) early.push(error);
   };
-  await using steering = startSteering(system, new RuleBook(directory, (error) => early.push(error)), warn);
+  const engine = options.engine ?? config.engine;
+  const book = new RuleBook(directory, (error) => early.push(error));
+  await using steering = await startSteering(system, book, warn, engine);
   const ledger = new Ledger(directory, system.clock, (error) => {
     if (keeper === undefined) early.push(error);
     // How it stands is in the ledger's own `trouble`.
@@ -108,6 +116,7 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   const file = new ConfigFile(path, system.clock, {
     changed: (changed) => {
       config = changed;
+      keeper.warn('engine', otherEngine(options.engine ?? config.engine, engine));
       void steering.configure(config.rules);
       over.abort();
       over = new AbortController();
@@ -149,6 +158,13 @@ function deferred<T>(): { readonly promise: Promise<T>; readonly resolve: (value
     resolve = done;
   });
   return { promise, resolve };
+}
+
+/** The engine stays what it was at the start: another one could not take over the conversations that run. */
+function otherEngine(wanted: EngineChoice, running: EngineChoice): NatwardError | undefined {
+  if (wanted === running) return undefined;
+  const what = `the configuration says engine = "${wanted}", and the agent has started with "${running}"`;
+  return new NatwardError('FAILED', what, { advice: 'Start it again, and it has the other one.' });
 }
 
 /** Where the file is broken from the start, the agent keeps what it kept before. */

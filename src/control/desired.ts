@@ -4,8 +4,7 @@
  */
 
 import { createReadStream } from 'node:fs';
-import { stringify } from 'smol-toml';
-import { type ConfiguredKeep, parseConfig } from '../agent/config.ts';
+import { checkConfig, type Config, type ConfiguredKeep } from '../agent/config.ts';
 import type { RuleDocument } from '../agent/rule-keeping.ts';
 import { parseToml } from '../agent/toml.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
@@ -23,9 +22,6 @@ export interface DesiredState {
 const MAX_BYTES = 16 * 2 ** 20;
 const MAX_DEPTH = 32;
 const MAX_PROBLEM_LENGTH = 300;
-/** What messages call JSON that was written as TOML, so that its lines, which nobody has seen, are taken out. */
-const UNSEEN = '\0json';
-const UNSEEN_PLACE = /\0json:\d+:\d+: /g;
 
 /** What messages call the file. */
 export function nameOfFile(file: string): string {
@@ -61,26 +57,21 @@ export function parseDesired(text: string, file: string): DesiredState {
 }
 
 function parseTables(text: string, file: string): DesiredState {
-  const { value, placeOf } = parseToml(text, file);
-  const keys = Object.keys(value as object);
+  const document = parseToml(text, file);
+  const keys = Object.keys(document.value as object);
   refuseSettings(keys, (key) => {
-    const { line, column } = placeOf([key]);
+    const { line, column } = document.placeOf([key]);
     return `${file}:${line}:${column}`;
   });
-  return desiredOf(text, file, keys);
+  return desiredOf(checkConfig(document, file), keys);
 }
 
-/** Checked by the schema of the configuration file, which is TOML: JSON says nothing that TOML cannot. */
+/** Checked by the schema of the configuration file. */
 function parseJson(text: string, file: string): DesiredState {
   const value = jsonOf(text, file);
   const keys = Object.keys(value);
   refuseSettings(keys, () => file);
-  try {
-    return desiredOf(stringify(value), UNSEEN, keys);
-  } catch (error) {
-    if (!isNatwardError(error)) throw error;
-    throw new NatwardError(error.code, error.message.replace(UNSEEN_PLACE, `${file}: `), { cause: error });
-  }
+  return desiredOf(checkConfig({ value }, file), keys);
 }
 
 function jsonOf(text: string, file: string): object {
@@ -114,8 +105,7 @@ function refuseSettings(keys: readonly string[], placeOf: (key: string) => strin
   });
 }
 
-function desiredOf(toml: string, file: string, keys: readonly string[]): DesiredState {
-  const { rules, keeps } = parseConfig(toml, file);
+function desiredOf({ rules, keeps }: Config, keys: readonly string[]): DesiredState {
   return {
     rules: keys.includes('rule') ? rules.map(documentOf) : undefined,
     keeps: keys.includes('keep') ? keeps : undefined,

@@ -5,6 +5,7 @@ import type { LeaseKeeping } from '../agent/keeping.ts';
 import { FOREGROUND_RULES } from '../agent/rule-memory.ts';
 import type { RuleKeeping } from '../agent/rule-keeping.ts';
 import type { NatwardError } from '../errors.ts';
+import type { EngineChoice } from '../forwarder/engine-choice.ts';
 import { realSystem, type System } from '../system/system.ts';
 import { stateDirectory } from './place.ts';
 
@@ -21,9 +22,10 @@ export interface ForegroundKeeper extends LeaseKeeping, Pick<RuleKeeping, 'edit'
   close(limitMs: number): Promise<readonly NatwardError[]>;
 }
 
-/** Starts a keeper that runs until it is closed and keeps nothing afterwards. */
+/** Starts a keeper that runs until it is closed and keeps nothing afterwards. Throws UNSUPPORTED where it cannot have that engine. */
 export async function foregroundKeeper(
   version: string,
+  engine: EngineChoice,
   system: System = realSystem,
 ): Promise<ForegroundKeeper> {
   // One-shot commands, which start in milliseconds, have no use for these.
@@ -35,7 +37,12 @@ export async function foregroundKeeper(
     import('./steered.ts'),
   ]);
   const store = new Store(await stateDirectory(), system.clock);
-  const steering = startSteering(system, FOREGROUND_RULES, (key, error) => keeper.warn(key, error));
+  const steering = await startSteering(
+    system,
+    FOREGROUND_RULES,
+    (key, error) => keeper.warn(key, error),
+    engine,
+  );
   const memory = new ForegroundMemory(store, system.clock);
   const keeper = new Keeper(system, { memory, store, carrier: steering });
   const hooks = runHooks(system, keeper, version, () => []);

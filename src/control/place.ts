@@ -6,6 +6,8 @@ import { isAbsolute, join, resolve } from 'node:path';
 
 /** The socket of the agent that runs as the system's service, as systemd places it (RuntimeDirectory=natward). */
 const SERVICE_PLACE = '/run/natward/control.sock';
+/** Where that agent remembers (StateDirectory=natward). */
+export const SERVICE_STATE = '/var/lib/natward';
 const NAME = 'control.sock';
 const CONFIG_NAME = 'config.toml';
 

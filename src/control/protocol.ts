@@ -14,6 +14,7 @@ export type {
   RuleEdit,
   RuleStatus,
 } from '../agent/rule-keeping.ts';
+export { PAUSED, PAUSED_ADVICE, type PauseReport } from '../agent/rule-pause.ts';
 export type { GatewayReport, OwnMapping } from '../agent/survey.ts';
 export type { Released, UnmapReport } from '../agent/unmap.ts';
 export type { Offer } from '../discovery/gateway.ts';

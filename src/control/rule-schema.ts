@@ -2,6 +2,7 @@
 
 import * as v from 'valibot';
 import type { EditReport, ExplainReport, RuleDocument, RuleEdit, RuleStatus } from '../agent/rule-keeping.ts';
+import type { PauseReport } from '../agent/rule-pause.ts';
 import type { FirstPacket } from '../forwarder/decide.ts';
 import type { Activity, Conversation, EngineEvent } from '../forwarder/engine.ts';
 import { MAX_RULES } from '../forwarder/table.ts';
@@ -26,6 +27,7 @@ export interface EditBody {
 }
 
 export interface RulesAnswer {
+  readonly isPaused: boolean;
   readonly rules: readonly RuleStatus[];
 }
 
@@ -126,14 +128,17 @@ export const ruleStatusSchema: v.GenericSchema<unknown, RuleStatus> = of<RuleSta
     enabled: v.boolean(),
     text: described(said, 'As one line.'),
     description: said,
-    engine: described(v.picklist(['relay', 'nftables']), 'Who carries it out.'),
+    engine: described(v.picklist(['relay', 'nftables', 'nftables+relay']), 'Who carries it out.'),
     waiting: described(v.nullable(said), 'Why it is not carried out now; it is tried again.'),
     activity: described(activitySchema, 'What it has let through.'),
   }),
 );
 
 export const rulesAnswerSchema: v.GenericSchema<unknown, RulesAnswer> = of<RulesAnswer>('RulesAnswer')(
-  v.object({ rules: described(v.array(ruleStatusSchema), 'From the top.') }),
+  v.object({
+    isPaused: described(v.boolean(), 'None of them is carried out: natward rule panic.'),
+    rules: described(v.array(ruleStatusSchema), 'From the top.'),
+  }),
 );
 
 export const conversationSchema: v.GenericSchema<unknown, Conversation> = of<Conversation>('Conversation')(
@@ -167,7 +172,19 @@ export const editReportSchema: v.GenericSchema<unknown, EditReport> = of<EditRep
       v.array(v.object({ ruleId: said, position: count, message: said, advice: v.nullable(said) })),
       'What is odd and no error: a rule that can never match.',
     ),
-    rules: described(v.array(ruleStatusSchema), 'The table as it is now, or would be.'),
+    rules: described(
+      v.array(v.object({ id: said, position: count, text: said, waiting: v.nullable(said) })),
+      'Those that were added, changed and moved, from the top, as they are now, or would be.',
+    ),
+  }),
+);
+
+export const pauseReportSchema: v.GenericSchema<unknown, PauseReport> = of<PauseReport>('PauseReport')(
+  v.object({
+    isPaused: described(v.boolean(), 'As it is now: no rule is carried out.'),
+    isNew: described(v.boolean(), 'It was not so before.'),
+    rules: described(count, 'Those that are off now, or on again.'),
+    ended: described(count, 'Conversations that were ended.'),
   }),
 );
 
@@ -175,6 +192,7 @@ export const explainReportSchema: v.GenericSchema<unknown, ExplainReport> = of<E
   v.object({
     rule: described(v.nullable(ruleStatusSchema), 'The one that decides; null: none.'),
     refusal: described(v.nullable(said), 'Why it does not let this client through; null: it does.'),
+    obstacles: described(v.array(said), 'What of other programs on that machine stands in its way.'),
     passed: described(
       v.array(v.object({ position: count, id: said, reason: said })),
       'Those above it, and why they do not match.',

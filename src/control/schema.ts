@@ -53,8 +53,13 @@ export interface AgentFacts {
   readonly directory: string;
 }
 
+export interface AgentAnswer {
+  readonly agent: AgentFacts;
+}
+
 export interface StatusAnswer extends KeeperStatus {
   readonly agent: AgentFacts;
+  readonly rulesPaused: boolean;
   readonly rules: readonly RuleStatus[];
 }
 
@@ -77,6 +82,7 @@ export interface IntentsAnswer {
 }
 
 export const PATHS = {
+  agent: '/v1/agent',
   status: '/v1/status',
   leases: '/v1/leases',
   drop: '/v1/drop',
@@ -84,6 +90,8 @@ export const PATHS = {
   events: '/v1/events',
   rules: '/v1/rules',
   explain: '/v1/rules/explain',
+  panic: '/v1/rules/panic',
+  resume: '/v1/rules/resume',
   conversations: '/v1/conversations',
   conversationEvents: '/v1/conversations/events',
 } as const;
@@ -318,11 +326,16 @@ export const agentSchema: v.GenericSchema<unknown, AgentFacts> = of<AgentFacts>(
   }),
 );
 
+export const agentAnswerSchema: v.GenericSchema<unknown, AgentAnswer> = of<AgentAnswer>('AgentAnswer')(
+  v.object({ agent: described(agentSchema, 'Who answers.') }),
+);
+
 export const statusSchema: v.GenericSchema<unknown, StatusAnswer> = of<StatusAnswer>('Status')(
   v.object({
     agent: described(agentSchema, 'Who answers.'),
     gateways: v.array(gatewaySchema),
     leases: v.array(leaseSchema),
+    rulesPaused: described(v.boolean(), 'None of the rules is carried out: natward rule panic.'),
     rules: described(v.array(ruleStatusSchema), 'From the top.'),
     warnings: described(v.array(said), 'What does not go well just now: full sentences.'),
     lastEventId: described(

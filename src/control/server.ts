@@ -14,6 +14,7 @@ import { HTTPException } from 'hono/http-exception';
 import type { GenericSchema } from 'valibot';
 import type { LeaseKeeping } from '../agent/keeping.ts';
 import type { EditReport, ExplainReport, RuleKeeping } from '../agent/rule-keeping.ts';
+import type { PauseReport, RulePause } from '../agent/rule-pause.ts';
 import { type ErrorCode, isNatwardError, NatwardError } from '../errors.ts';
 import type { Clock } from '../system/clock.ts';
 import { type EventStreamOptions, eventStream } from './event-stream.ts';
@@ -25,6 +26,7 @@ import {
   type RulesAnswer,
 } from './rule-schema.ts';
 import {
+  type AgentAnswer,
   type AgentFacts,
   dropBodySchema,
   type IntentsAnswer,
@@ -54,7 +56,7 @@ export interface ControlLimits {
 export interface ControlServerOptions {
   /** Or a promise of it: who makes it when the socket is his knows that he is the only agent. */
   readonly keeping: LeaseKeeping | Promise<LeaseKeeping>;
-  readonly steering: RuleKeeping | Promise<RuleKeeping>;
+  readonly steering: (RuleKeeping & RulePause) | Promise<RuleKeeping & RulePause>;
   /** See `ownPlaces`. */
   readonly place: string;
   /** Where else an agent of this user may already run. */
@@ -156,11 +158,17 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
     if (c.res.status === 413 || options.closing.aborted) c.header('connection', 'close');
   });
 
+  api.get(PATHS.agent, (c) => {
+    onlyGet(c);
+    return c.json<AgentAnswer>({ agent: facts });
+  });
+
   api.get(PATHS.status, async (c) => {
     onlyGet(c);
     const keeping = await options.keeping;
     const steering = await options.steering;
-    return c.json<StatusAnswer>({ agent: facts, ...(await keeping.status()), rules: await steering.rules() });
+    const [status, rules] = [await keeping.status(), await steering.rules()];
+    return c.json<StatusAnswer>({ agent: facts, ...status, rulesPaused: steering.isPaused, rules });
   });
 
   api.post(PATHS.leases, async (c) => {
@@ -185,7 +193,7 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
   api.get(PATHS.rules, async (c) => {
     onlyGet(c);
     const steering = await options.steering;
-    return c.json<RulesAnswer>({ rules: await steering.rules() });
+    return c.json<RulesAnswer>({ isPaused: steering.isPaused, rules: await steering.rules() });
   });
 
   api.post(PATHS.rules, async (c) => {
@@ -199,6 +207,10 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
     const steering = await options.steering;
     return c.json<ExplainReport>(await steering.explain(packet));
   });
+
+  // What stops everything asks for nothing that could be wrong.
+  api.post(PATHS.panic, async (c) => c.json<PauseReport>(await (await options.steering).pause()));
+  api.post(PATHS.resume, async (c) => c.json<PauseReport>(await (await options.steering).resume()));
 
   api.get(PATHS.conversations, async (c) => {
     onlyGet(c);
@@ -243,6 +255,7 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
   }
 
   for (const [path, method] of [
+    [PATHS.agent, 'GET'],
     [PATHS.status, 'GET'],
     [PATHS.leases, 'POST'],
     [PATHS.drop, 'POST'],
@@ -250,6 +263,8 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
     [PATHS.events, 'GET'],
     [PATHS.rules, 'GET, POST'],
     [PATHS.explain, 'POST'],
+    [PATHS.panic, 'POST'],
+    [PATHS.resume, 'POST'],
     [PATHS.conversations, 'GET'],
     [PATHS.conversationEvents, 'GET'],
   ] as const) {

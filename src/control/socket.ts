@@ -21,7 +21,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { call } from './call.ts';
-import { type AgentFacts, PATHS, statusSchema } from './schema.ts';
+import { type AgentFacts, agentAnswerSchema, PATHS } from './schema.ts';
 
 /** `sun_path` less its final zero: unix(7), and sys/un.h of macOS and the BSDs. */
 const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
@@ -173,8 +173,8 @@ async function refuseRival(place: string): Promise<void> {
 
 /** Who answers there. Throws as `call` does. */
 export async function whoHolds(place: string): Promise<AgentFacts> {
-  const question = { method: 'GET', path: PATHS.status, silenceMs: RIVAL_SILENCE_MS } as const;
-  return (await call(place, question, statusSchema)).agent;
+  const question = { method: 'GET', path: PATHS.agent, silenceMs: RIVAL_SILENCE_MS } as const;
+  return (await call(place, question, agentAnswerSchema)).agent;
 }
 
 /** Reports whether a connection failed because no process listens there. */

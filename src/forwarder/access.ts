@@ -233,7 +233,7 @@ function domainsOf(name: string): string[] {
   return [...name.matchAll(/\./g)].map(({ index }) => name.slice(index + 1));
 }
 
-interface AddressRange {
+export interface AddressRange {
   readonly first: bigint;
   readonly last: bigint;
 }
@@ -266,7 +266,7 @@ function isInRanges(ranges: readonly AddressRange[], value: bigint): boolean {
   return candidate !== undefined && value <= candidate.last;
 }
 
-function numberOf(address: IpAddress): bigint {
+export function numberOf(address: IpAddress): bigint {
   return BigInt(`0x${Buffer.from(addressBytes(address)).toString('hex')}`);
 }
 

@@ -4,7 +4,7 @@
  */
 
 import { formatEndpoint, type Endpoint } from '../net/endpoint.ts';
-import { type IpAddress, isLoopback } from '../net/address.ts';
+import { ANY_IPV4, ANY_IPV6, type IpAddress, isLoopback, sameNetwork, withoutZone } from '../net/address.ts';
 import { formatPortSet, hasPort, portRanges } from '../net/port-set.ts';
 import type { PortRange } from '../net/port-range.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
@@ -31,6 +31,8 @@ export interface Surroundings {
   readonly addressesOf: (name: string) => readonly IpAddress[];
   /** This host's. */
   readonly ownAddresses: readonly IpAddress[];
+  /** Packets have come to sockets of this host, whichever addresses they were sent to. */
+  readonly hasArrived?: boolean;
   /** Local time: 0 is Sunday, 0..1439. */
   readonly weekday: number;
   readonly minuteOfDay: number;
@@ -42,6 +44,9 @@ interface Compiled {
   readonly from: readonly PortRange[];
   readonly clients: ((client: AccessClient) => boolean) | undefined;
 }
+
+const MULTICAST_IPV4 = '224.0.0.0';
+const MULTICAST_IPV6 = 'ff00::';
 
 const COMPILED = new WeakMap<RuleSpec, Compiled>();
 
@@ -61,6 +66,9 @@ function compiled(rule: RuleSpec): Compiled {
 
 /** The ports that the rule's traffic goes to, as ranges in order. */
 export function portsOf(rule: RuleSpec): readonly PortRange[] {
+  const { ports } = rule.to;
+  // Nothing to work out, and so nothing to remember.
+  if (ports.excluded.length === 0 && ports.included.length < 2) return portRanges(ports);
   return compiled(rule).to;
 }
 
@@ -74,7 +82,11 @@ export function mismatch(rule: Rule, packet: FirstPacket, around: Surroundings):
   if (!hasPort(to, destination.port)) return `it is for port ${formatPortSet(rule.to.ports)}`;
   const { addresses } = rule.to;
   if (addresses.length === 0) {
-    if (isLoopback(destination.address) && leadsBack(rule, destination.port, around)) {
+    if (rule.direction === 'out') {
+      if (isOwnAddress(destination.address, around)) return 'it is for what goes to other hosts';
+    } else if (around.hasArrived !== true && !comesHere(destination.address, around)) {
+      return 'it is for what comes to this host';
+    } else if (isLoopback(destination.address) && leadsBack(rule, destination.port, around)) {
       return 'it is for what comes from other hosts: the same port of the loopback address is its target';
     }
   } else if (!addresses.some((one) => matchesPattern(one, destination.address, around.addressesOf))) {
@@ -94,6 +106,26 @@ export function mismatch(rule: Rule, packet: FirstPacket, around: Surroundings):
     return `its time is ${formatSchedule(rule.schedule)}`;
   }
   return undefined;
+}
+
+/** What is sent there never leaves this host. A socket that listens everywhere says the unspecified address. */
+function isOwnAddress(address: IpAddress, { ownAddresses }: Surroundings): boolean {
+  if (isLoopback(address) || address === ANY_IPV4 || address === ANY_IPV6) return true;
+  const bare = withoutZone(address);
+  return ownAddresses.some((one) => withoutZone(one) === bare);
+}
+
+function comesHere(address: IpAddress, around: Surroundings): boolean {
+  return isOwnAddress(address, around) || isForMany(address);
+}
+
+/** Multicast (RFC 1112, RFC 4291) and the limited broadcast (RFC 919). */
+function isForMany(address: IpAddress): boolean {
+  return (
+    address === '255.255.255.255' ||
+    sameNetwork(MULTICAST_IPV4, address, 4) ||
+    sameNetwork(MULTICAST_IPV6, address, 8)
+  );
 }
 
 /**

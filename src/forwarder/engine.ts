@@ -97,16 +97,22 @@ export interface ForwardEngine extends AsyncDisposable {
    */
   apply(table: Table, options: ApplyOptions): Promise<ApplyReport>;
   /** Of each rule of the table. */
-  activity(): ReadonlyMap<string, Activity>;
-  conversations(): readonly Conversation[];
+  activity(): Promise<ReadonlyMap<string, Activity>>;
+  conversations(): Promise<readonly Conversation[]>;
   /** What the rule's access lists say of whoever sends this, where it matches: null where it may pass. */
   refusal(rule: Rule, packet: FirstPacket): Promise<string | null>;
   /** Those whose rule would go or change with this table. */
-  affected(table: Table): readonly Conversation[];
+  affected(table: Table): Promise<readonly Conversation[]>;
+  /** What carries the rule here and now: shown to people. */
+  carriedBy(rule: Rule): readonly EngineName[];
+  /** What of other programs on this machine stands in the way of the rule's traffic, a full sentence each; of that packet alone where one is given. */
+  obstacles(rule: Rule, packet?: FirstPacket): Promise<readonly string[]>;
   /** Hears events until the returned function is called. Nothing is made ready while nobody listens. */
   listen(listener: (event: EngineEvent) => void): () => void;
   /** Says what goes wrong beside single conversations, until it is called with undefined for the same key. */
   onTrouble(listener: (key: string, error: NatwardError | undefined) => void): void;
+  /** Says which rules of its table wait, and why, when that changes between two calls of `apply`. */
+  onWaiting(listener: (waiting: ApplyReport['waiting']) => void): void;
   /** Stops taking new conversations and lets those that run go on, for so long at most. */
   drain(limitMs: number): Promise<void>;
 }

@@ -43,13 +43,10 @@ interface Frame {
   step: Step | undefined;
 }
 
-/** The circles, one for each rule that is the first of one; its steps begin with that rule. */
-export function loops(rules: readonly Placed[], host: OwnHost): readonly (readonly Step[])[] {
-  return new Follower(rules, host).loops();
-}
-
-class Follower {
+/** Takes all the enabled rules for what comes in, and then follows what they send. */
+export class Loops {
   readonly #host: OwnHost;
+  readonly #rules: Placed[] = [];
   readonly #index: RuleIndex<Placed>;
   /** The rules for what comes in that send to this host. */
   readonly #senders: Map<Placed, readonly OwnTarget[]> = new Map();
@@ -58,18 +55,21 @@ class Follower {
   /** Places under way have their depth, those done have none. */
   readonly #seen: Map<string, number | undefined> = new Map();
 
-  constructor(rules: readonly Placed[], host: OwnHost) {
+  constructor(host: OwnHost) {
     this.#host = host;
     this.#index = new RuleIndex(host.addressesOf);
-    for (const placed of rules) {
-      if (placed.rule.direction !== 'in') continue;
-      this.#index.add(placed);
-      const targets = ownTargets(placed.rule, host);
-      if (targets.length > 0) this.#senders.set(placed, targets);
-    }
   }
 
-  loops(): readonly (readonly Step[])[] {
+  add(placed: Placed): void {
+    this.#rules.push(placed);
+    const targets = ownTargets(placed.rule, this.#host);
+    if (targets.length > 0) this.#senders.set(placed, targets);
+  }
+
+  /** The circles, one for each rule that is the first of one; its steps begin with that rule. */
+  found(): readonly (readonly Step[])[] {
+    if (this.#senders.size === 0) return [];
+    for (const placed of this.#rules) this.#index.add(placed);
     for (const { arrival, ranges } of this.#arrivals()) {
       for (const { first, last } of ranges) {
         for (let port = first; port <= last; port++) {
@@ -126,7 +126,7 @@ class Follower {
     this.#takers.set(arrival.key, takers);
     const { address, protocol } = arrival;
     const pattern = { kind: 'network', address, prefixLength: family(address) === 4 ? 32 : 128 } as const;
-    for (const placed of new Set(this.#index.withAddress('in', protocol, pattern))) {
+    for (const placed of new Set(this.#index.withAddress('in', protocol, pattern).flat())) {
       const match = matchOf(placed.rule, arrival, this.#host);
       if (match === 'no') continue;
       for (const range of this.#portsTaken(placed.rule, address)) {

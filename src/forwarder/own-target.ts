@@ -1,8 +1,9 @@
 /** What of a rule's traffic is sent to this host again: by which clause, to which addresses and ports. */
 
-import { family, type IpAddress, isLoopback, kindOf, parseAddress } from '../net/address.ts';
+import { ANY_IPV4, ANY_IPV6, family, type IpAddress, isLoopback, withoutZone } from '../net/address.ts';
 import { type PortRange, portCount } from '../net/port-range.ts';
 import type { Rule, Target, TargetPort } from './rule.ts';
+import { isHostName } from './target.ts';
 
 /** What is known of this host. */
 export interface OwnHost {
@@ -26,20 +27,30 @@ export interface PortMove {
 
 export const LOOPBACK: Readonly<Record<4 | 6, IpAddress>> = { 4: '127.0.0.1', 6: '::1' };
 
+const NOWHERE: readonly OwnTarget[] = [];
+const NO_ADDRESS: readonly IpAddress[] = [];
+/** What is watched goes on to the server that it was meant for. */
+const MONITORED: readonly OwnTarget[] = [{ clause: 'monitor', addresses: undefined, port: { kind: 'same' } }];
+
 /** Of a rule for what comes in. */
 export function ownTargets(rule: Rule, host: OwnHost): readonly OwnTarget[] {
-  const clone = rule.clone === undefined ? [] : [{ clause: 'clone', target: rule.clone } as const];
-  const targets = rule.targets.map(
-    (target, at) => ({ clause: at === 0 ? 'target' : 'else', target }) as const,
-  );
-  const found = [...targets, ...clone].flatMap(({ clause, target }): OwnTarget[] => {
-    const addresses = ownAddressesOf(target, host);
-    return addresses?.length === 0 ? [] : [{ clause, addresses, port: target.port }];
-  });
-  // What is watched goes on to the server that it was meant for.
-  return rule.verdict === 'monitor'
-    ? [{ clause: 'monitor', addresses: undefined, port: { kind: 'same' } }, ...found]
-    : found;
+  let found = rule.verdict === 'monitor' ? MONITORED : NOWHERE;
+  let clause: OwnTarget['clause'] = 'target';
+  for (const target of rule.targets) {
+    found = withTarget(found, clause, target, host);
+    clause = 'else';
+  }
+  return rule.clone === undefined ? found : withTarget(found, 'clone', rule.clone, host);
+}
+
+function withTarget(
+  found: readonly OwnTarget[],
+  clause: OwnTarget['clause'],
+  target: Target,
+  host: OwnHost,
+): readonly OwnTarget[] {
+  const addresses = ownAddressesOf(target, host);
+  return addresses?.length === 0 ? found : [...found, { clause, addresses, port: target.port }];
 }
 
 function ownAddressesOf(
@@ -48,13 +59,13 @@ function ownAddressesOf(
 ): readonly IpAddress[] | undefined {
   if (target.host === undefined) return undefined;
   if (target.host === 'localhost') return [LOOPBACK[4], LOOPBACK[6]];
-  const address = parseAddress(target.host);
-  if (address === undefined) {
+  if (isHostName(target.host)) {
     return addressesOf(target.host).filter((one) => isLoopback(one) || ownAddresses.includes(one));
   }
   // Who connects to 0.0.0.0 or :: comes to the loopback address.
-  if (kindOf(address) === 'unspecified') return [LOOPBACK[family(address)]];
-  return isLoopback(address) || ownAddresses.includes(address) ? [address] : [];
+  const bare = withoutZone(target.host);
+  if (bare === ANY_IPV4 || bare === ANY_IPV6) return [LOOPBACK[family(bare)]];
+  return isLoopback(bare) || ownAddresses.includes(target.host) ? [target.host] : NO_ADDRESS;
 }
 
 export function portMoves(port: TargetPort, ranges: readonly PortRange[]): readonly PortMove[] {

@@ -64,6 +64,11 @@ export function coversPattern(outer: AddressPattern, inner: AddressPattern): boo
 
 /** The family and the bits of a network: the key of one that holds another is where the other's begins. */
 export function networkKey(address: IpAddress, prefixLength: number): string {
-  const bits = Array.from(addressBytes(address), (byte) => byte.toString(2).padStart(8, '0')).join('');
-  return `${family(address)}:${bits.slice(0, prefixLength)}`;
+  const isIpv4 = family(address) === 4;
+  const bytes = isIpv4 ? address.split('.').map(Number) : addressBytes(address);
+  let bits = '';
+  for (const byte of bytes) bits += BITS[byte];
+  return `${isIpv4 ? 4 : 6}:${bits.slice(0, prefixLength)}`;
 }
+
+const BITS: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(2).padStart(8, '0'));

@@ -18,16 +18,19 @@ export interface Placed {
 }
 
 const ANY = '*';
-const LEVELS = Array.from({ length: 17 }, (_, level) => level);
+const NOTHING: readonly never[] = [];
 
 /** What holds a port, of things that each hold a range: a range is kept as at most 30 blocks of a power of two. */
 export class PortIndex<T> {
   readonly #blocks: Map<number, T[]> = new Map();
+  /** Of the blocks that there are: where each rule takes one port, there is one size. */
+  readonly #levels: Set<number> = new Set();
 
   add({ first, last }: PortRange, item: T): void {
     for (let at = first; at <= last; ) {
       let level = 0;
       while (at % (2 << level) === 0 && at + (2 << level) - 1 <= last) level++;
+      this.#levels.add(level);
       put(this.#blocks, blockOf(level, at), item);
       at += 1 << level;
     }
@@ -41,45 +44,82 @@ export class PortIndex<T> {
   }
 
   countAt(port: number): number {
-    return this.#around(port).reduce((sum, items) => sum + items.length, 0);
+    let count = 0;
+    for (const items of this.#around(port)) count += items.length;
+    return count;
   }
 
   #around(port: number): readonly (readonly T[])[] {
-    return LEVELS.flatMap((level) => {
+    const found: (readonly T[])[] = [];
+    for (const level of this.#levels) {
       const items = this.#blocks.get(blockOf(level, port));
-      return items === undefined ? [] : [items];
-    });
+      if (items !== undefined) found.push(items);
+    }
+    return found;
+  }
+}
+
+/** One after the other: that a list is long is no reason to copy it. */
+export type Lists<T> = readonly (readonly T[])[];
+
+/** The rules of one direction and protocol. In most tables nobody asks for more than the ports. */
+class Scope<T extends Placed> {
+  readonly ports: PortIndex<T> = new PortIndex();
+  readonly addresses: LateIndex<T>;
+  readonly clients: LateIndex<T>;
+  readonly #items: T[] = [];
+
+  constructor(addressesOf: (name: string) => readonly IpAddress[]) {
+    const add = (index: NetworkIndex<T>, item: T) => addAddresses(index, item, addressesOf);
+    this.addresses = new LateIndex(this.#items, add);
+    this.clients = new LateIndex(this.#items, addClients);
+  }
+
+  add(item: T): void {
+    for (const range of portsOf(item.rule)) this.ports.add(range, item);
+    this.#items.push(item);
+  }
+}
+
+/** What is in the list is put into the index when the index is asked for. */
+class LateIndex<T> {
+  readonly #items: readonly T[];
+  readonly #add: (index: NetworkIndex<T>, item: T) => void;
+  readonly #index = new NetworkIndex<T>();
+  #count = 0;
+
+  constructor(items: readonly T[], add: (index: NetworkIndex<T>, item: T) => void) {
+    this.#items = items;
+    this.#add = add;
+  }
+
+  get(): NetworkIndex<T> {
+    for (; this.#count < this.#items.length; this.#count++) {
+      this.#add(this.#index, this.#items[this.#count] as T);
+    }
+    return this.#index;
   }
 }
 
 export class RuleIndex<T extends Placed> {
-  readonly #ports: Map<string, PortIndex<T>> = new Map();
-  readonly #addresses: NetworkIndex<T> = new NetworkIndex();
-  readonly #clients: NetworkIndex<T> = new NetworkIndex();
-  readonly #addressesOf: (name: string) => readonly IpAddress[];
+  readonly #scopes: Readonly<Record<Direction, Readonly<Record<TransportProtocol, Scope<T>>>>>;
 
   constructor(addressesOf: (name: string) => readonly IpAddress[]) {
-    this.#addressesOf = addressesOf;
+    this.#scopes = {
+      in: { tcp: new Scope(addressesOf), udp: new Scope(addressesOf) },
+      out: { tcp: new Scope(addressesOf), udp: new Scope(addressesOf) },
+    };
   }
 
   add(item: T): void {
-    const { direction, protocols, to, from } = item.rule;
-    for (const protocol of protocols) {
-      const scope = `${direction} ${protocol}`;
-      let ports = this.#ports.get(scope);
-      if (ports === undefined) this.#ports.set(scope, (ports = new PortIndex()));
-      for (const range of portsOf(item.rule)) ports.add(range, item);
-      if (to.addresses.length === 0) this.#addresses.addKey(`${scope} ${ANY}`, item);
-      for (const pattern of to.addresses) this.#addAddress(scope, pattern, item);
-      this.#addClients(scope, from.clients, item);
-    }
+    const { direction, protocols } = item.rule;
+    for (const protocol of protocols) this.#scopes[direction][protocol].add(item);
   }
 
-  /** All that take every one of the ports, and others. */
-  withPort(direction: Direction, protocol: TransportProtocol, wanted: readonly number[]): readonly T[] {
-    const ports = this.#ports.get(`${direction} ${protocol}`);
-    if (ports === undefined) return [];
-    return ports.at(wanted.reduce((a, b) => (ports.countAt(b) < ports.countAt(a) ? b : a)));
+  /** All that take both ports, and others. */
+  withPort(direction: Direction, protocol: TransportProtocol, first: number, last: number): readonly T[] {
+    const { ports } = this.#scopes[direction][protocol];
+    return ports.at(first !== last && ports.countAt(last) < ports.countAt(first) ? last : first);
   }
 
   /** All whose addresses take the whole of the pattern, undefined being any address; few others. */
@@ -87,52 +127,59 @@ export class RuleIndex<T extends Placed> {
     direction: Direction,
     protocol: TransportProtocol,
     pattern: AddressPattern | undefined,
-  ): readonly T[] {
-    const scope = `${direction} ${protocol}`;
-    const any = this.#addresses.atKey(`${scope} ${ANY}`);
-    if (pattern === undefined) return any;
-    const others =
-      pattern.kind === 'name'
-        ? this.#addresses.atKey(`${scope} name ${pattern.name}`)
-        : this.#addresses.around(scope, pattern.address, pattern.prefixLength);
-    return [...any, ...others];
+  ): Lists<T> {
+    const addresses = this.#scopes[direction][protocol].addresses.get();
+    const any = addresses.atKey(ANY);
+    if (pattern === undefined) return [any];
+    return pattern.kind === 'name'
+      ? [any, addresses.atKey(`name ${pattern.name}`)]
+      : [any, ...addresses.around(pattern.address, pattern.prefixLength)];
   }
 
   /** All that take the whole of the list by its words, undefined being any client; few others. */
-  withClients(direction: Direction, protocol: TransportProtocol, list: AccessList | undefined): readonly T[] {
-    const scope = `${direction} ${protocol}`;
-    const any = this.#clients.atKey(`${scope} ${ANY}`);
+  withClients(direction: Direction, protocol: TransportProtocol, list: AccessList | undefined): Lists<T> {
+    const clients = this.#scopes[direction][protocol].clients.get();
+    const any = clients.atKey(ANY);
     const [first] = list?.lists[0] ?? [];
-    if (list === undefined || first === undefined) return any;
+    if (list === undefined || first === undefined) return [any];
     const others =
       first.kind === 'network'
-        ? this.#clients.around(scope, first.address, first.prefixLength)
-        : this.#clients.atKey(`${scope} ${clientKey(first)}`);
-    const same = list.lists.length > 1 ? this.#clients.atKey(`${scope} ${formatAccessList(list)}`) : [];
-    return [...any, ...others, ...same];
+        ? clients.around(first.address, first.prefixLength)
+        : [clients.atKey(clientKey(first))];
+    const same = list.lists.length > 1 ? [clients.atKey(formatAccessList(list))] : [];
+    return [any, ...others, ...same];
   }
+}
 
-  #addAddress(scope: string, pattern: AddressPattern, item: T): void {
+function addAddresses<T extends Placed>(
+  index: NetworkIndex<T>,
+  item: T,
+  addressesOf: (name: string) => readonly IpAddress[],
+): void {
+  const { addresses } = item.rule.to;
+  if (addresses.length === 0) index.addKey(ANY, item);
+  for (const pattern of addresses) {
     if (pattern.kind === 'network') {
-      this.#addresses.add(scope, pattern.address, pattern.prefixLength, item);
-      return;
+      index.add(pattern.address, pattern.prefixLength, item);
+      continue;
     }
-    this.#addresses.addKey(`${scope} name ${pattern.name}`, item);
-    for (const address of this.#addressesOf(pattern.name)) {
-      this.#addresses.add(scope, address, family(address) === 4 ? 32 : 128, item);
+    index.addKey(`name ${pattern.name}`, item);
+    for (const address of addressesOf(pattern.name)) {
+      index.add(address, family(address) === 4 ? 32 : 128, item);
     }
   }
+}
 
-  #addClients(scope: string, list: AccessList | undefined, item: T): void {
-    if (list === undefined) {
-      this.#clients.addKey(`${scope} ${ANY}`, item);
-    } else if (list.lists.length > 1) {
-      this.#clients.addKey(`${scope} ${formatAccessList(list)}`, item);
-    } else {
-      for (const one of list.lists[0] ?? []) {
-        if (one.kind === 'network') this.#clients.add(scope, one.address, one.prefixLength, item);
-        else this.#clients.addKey(`${scope} ${one.kind === 'all' ? ANY : clientKey(one)}`, item);
-      }
+function addClients<T extends Placed>(index: NetworkIndex<T>, item: T): void {
+  const list = item.rule.from.clients;
+  if (list === undefined) {
+    index.addKey(ANY, item);
+  } else if (list.lists.length > 1) {
+    index.addKey(formatAccessList(list), item);
+  } else {
+    for (const one of list.lists[0] ?? []) {
+      if (one.kind === 'network') index.add(one.address, one.prefixLength, item);
+      else index.addKey(one.kind === 'all' ? ANY : clientKey(one), item);
     }
   }
 }
@@ -162,19 +209,19 @@ class NetworkIndex<T> {
   }
 
   atKey(key: string): readonly T[] {
-    return this.#items.get(key) ?? [];
+    return this.#items.get(key) ?? NOTHING;
   }
 
-  add(scope: string, address: IpAddress, prefixLength: number, item: T): void {
+  add(address: IpAddress, prefixLength: number, item: T): void {
     this.#lengths[family(address)].add(prefixLength);
-    this.addKey(`${scope} ${networkKey(address, prefixLength)}`, item);
+    this.addKey(networkKey(address, prefixLength), item);
   }
 
   /** Those that hold the whole network. */
-  around(scope: string, address: IpAddress, prefixLength: number): readonly T[] {
+  around(address: IpAddress, prefixLength: number): Lists<T> {
     return [...this.#lengths[family(address)]]
       .filter((length) => length <= prefixLength)
-      .flatMap((length) => this.atKey(`${scope} ${networkKey(address, length)}`));
+      .map((length) => this.atKey(networkKey(address, length)));
   }
 }
 

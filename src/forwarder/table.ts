@@ -2,7 +2,7 @@
 
 import { NatwardError } from '../errors.ts';
 import type { Rule, RuleSpec } from './rule.ts';
-import { formatRule } from './text.ts';
+import { formatRule, identify } from './text.ts';
 
 export type Table = readonly Rule[];
 
@@ -70,9 +70,8 @@ export function identified(wanted: readonly WantedRule[], table: Table, newId: (
     if (seen.has(own)) throw new NatwardError('CONFLICT', `two rules have the id ${own}`);
     seen.add(own);
     const before = known.get(own);
-    return before !== undefined && isSame(before, { ...spec, id: own, enabled })
-      ? before
-      : { ...spec, id: own, enabled };
+    const isKept = before?.enabled === enabled && formatRule(before) === formatRule(spec);
+    return before !== undefined && isKept ? before : identify(spec, own, enabled);
   });
 }
 
@@ -91,6 +90,18 @@ export interface Difference {
 }
 
 export function difference(from: Table, to: Table): Difference {
+  const least = Math.min(from.length, to.length);
+  let above = 0;
+  while (above < least && from[above] === to[above]) above++;
+  let below = 0;
+  while (below < least - above && from[from.length - 1 - below] === to[to.length - 1 - below]) below++;
+  const between = differenceOf(from.slice(above, from.length - below), to.slice(above, to.length - below));
+  const unchanged = [...to.slice(0, above), ...between.unchanged, ...to.slice(to.length - below)];
+  return { ...between, unchanged };
+}
+
+/** Of tables that differ at both ends: what they have in common there needs no looking up. */
+function differenceOf(from: Table, to: Table): Difference {
   const before = new Map(from.map((rule) => [rule.id, rule] as const));
   const after = new Map(to.map((rule) => [rule.id, rule] as const));
   const places = new Map(from.map(({ id }, place) => [id, place] as const));

@@ -6,6 +6,8 @@ import { formatPortRange, parsePort, parsePortRange, type PortRange, portCount }
 import { portRanges } from '../net/port-set.ts';
 import type { RuleSpec, Source, Target, TargetPort } from './rule.ts';
 
+const [DOT, ZERO, NINE, COLON] = [46, 48, 57, 58] as const;
+const NO_NAMES: readonly string[] = [];
 const HOST_NAME =
   /^(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/;
 
@@ -85,19 +87,32 @@ export function formatSource({ address, port }: Source): string {
 
 /** The host names that a rule sends to. */
 export function targetNames({ targets, clone }: Pick<RuleSpec, 'targets' | 'clone'>): readonly string[] {
-  const all = [...targets, ...(clone === undefined ? [] : [clone])];
-  return all.flatMap(({ host }) => (host === undefined || parseAddress(host) !== undefined ? [] : [host]));
+  let names: string[] | undefined;
+  for (const { host } of targets) if (host !== undefined && isHostName(host)) (names ??= []).push(host);
+  if (clone?.host !== undefined && isHostName(clone.host)) (names ??= []).push(clone.host);
+  return names ?? NO_NAMES;
+}
+
+/** Whether a rule's host is a name: its addresses are in canonical form, and a name is not digits and dots alone. */
+export function isHostName(host: string): boolean {
+  let isName = false;
+  for (let at = 0; at < host.length; at++) {
+    const code = host.charCodeAt(at);
+    if (code === COLON) return false;
+    if (code !== DOT && (code < ZERO || code > NINE)) isName = true;
+  }
+  return isName;
 }
 
 /** Says why a target cannot take these ports, or undefined where it can. */
 export function targetTrouble(rule: Pick<RuleSpec, 'to'>, { port }: Target): string | undefined {
+  if (port.kind === 'same' || port.kind === 'one') return undefined;
   const ranges = portRanges(rule.to.ports);
   if (port.kind === 'range') {
     const wanted = ranges.reduce((sum, range) => sum + portCount(range), 0);
     if (wanted === portCount(port.range)) return undefined;
     return `${wanted} ports cannot become the ${portCount(port.range)} of ${formatPortRange(port.range)}, one each`;
   }
-  if (port.kind !== 'shift') return undefined;
   const outside = ranges.find(({ first, last }) => first + port.by < 1 || last + port.by > 65_535);
   if (outside === undefined) return undefined;
   return `port ${formatPortRange(outside)} moved by ${port.by} is out of range: ports run from 1 to 65535`;
@@ -126,9 +141,7 @@ export function targetPortOf(target: TargetPort, ranges: readonly PortRange[], p
 /** Reports whether what comes in stays on this host, by the rule's word alone. */
 export function isOwnHost(host: string | undefined, own: readonly IpAddress[]): boolean {
   if (host === undefined || host === 'localhost') return true;
-  const address = parseAddress(host);
-  if (address === undefined) return false;
-  return own.includes(address) || isLoopback(address);
+  return !isHostName(host) && (own.includes(host) || isLoopback(host));
 }
 
 function usage(message: string): NatwardError {

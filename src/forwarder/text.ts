@@ -9,11 +9,18 @@ import { ANY_PORT, formatPortSet, isAnyPort, parsePortSet } from '../net/port-se
 import type { TransportProtocol } from '../net/protocol.ts';
 import { CLAUSES, type Clause, type Clauses, isWord, takeOne, type Word, WORDS } from './clauses.ts';
 import { formatPattern, parsePatterns } from './pattern.ts';
-import type { RuleSpec, Target, Verdict } from './rule.ts';
+import { NO_ACCESS, NO_LIMITS, type Rule, type RuleSpec, type Target, type Verdict } from './rule.ts';
 import { formatTarget, parseTarget, splitEndpoint, targetTrouble } from './target.ts';
 import { ARROW, MAX_RULE_LENGTH, Words } from './words.ts';
 
 const MAX_TARGETS = 16;
+/** No text grows by more when it is read and written again: `10.` becomes `10.0.0.0/8`. */
+const MAX_GROWTH = 16;
+const NONE: readonly never[] = [];
+const ANYBODY: RuleSpec['from'] = { clients: undefined, ports: ANY_PORT };
+const TCP: readonly TransportProtocol[] = ['tcp'];
+const UDP: readonly TransportProtocol[] = ['udp'];
+const BOTH: readonly TransportProtocol[] = ['tcp', 'udp'];
 const VERDICTS: readonly Verdict[] = ['monitor', 'refuse', 'drop'];
 /** What only leaves another way keeps its target. */
 const WITHOUT_TARGET: ReadonlySet<Word> = new Set(['as', 'via', 'source-mac', 'target-mac', 'reflect']);
@@ -26,7 +33,9 @@ export function parseRule(text: string): RuleSpec {
     throw usage(`a rule begins with "in" or "out", not with "${direction}"`);
   }
   const protocols = parseProtocols(words.next('a protocol: tcp, udp or tcp+udp'));
-  const to = isEndpoint(words) ? parseDestination(words.next('a port')) : { addresses: [], ports: ANY_PORT };
+  const to = isEndpoint(words)
+    ? parseDestination(words.next('a port'))
+    : { addresses: NONE, ports: ANY_PORT };
   const clauses: Clauses = {};
   while (words.peek() !== ARROW) readClause(words, 'selector', clauses);
   words.next(ARROW);
@@ -34,15 +43,57 @@ export function parseRule(text: string): RuleSpec {
   while (words.peek() !== undefined) readClause(words, 'action', clauses);
   const { description } = words;
   const rule = ruleOf({ direction, protocols, to, verdict, target, description }, clauses);
-  // `10.` is written `10.0.0.0/8`: what is read must be read again.
-  if (formatRule(rule).length <= MAX_RULE_LENGTH) return rule;
+  // What is read must be read again.
+  if (text.length * MAX_GROWTH <= MAX_RULE_LENGTH || written(rule).length <= MAX_RULE_LENGTH) return rule;
   throw usage(`a rule has at most ${MAX_RULE_LENGTH} characters, with its addresses written out`);
 }
 
+/** Rules are values: each is written once. */
+const TEXTS = new WeakMap<RuleSpec, string>();
+
 export function formatRule(rule: RuleSpec): string {
+  let text = TEXTS.get(rule);
+  if (text === undefined) TEXTS.set(rule, (text = written(rule)));
+  return text;
+}
+
+/** The rule that says this, by this id. */
+export function identify(spec: RuleSpec, id: string, enabled: boolean): Rule {
+  // Field by field: a copy with two more would keep those two elsewhere, and there may be tens of thousands.
+  const rule: Rule = {
+    id,
+    enabled,
+    direction: spec.direction,
+    protocols: spec.protocols,
+    to: spec.to,
+    from: spec.from,
+    adapters: spec.adapters,
+    macs: spec.macs,
+    schedule: spec.schedule,
+    verdict: spec.verdict,
+    targets: spec.targets,
+    source: spec.source,
+    via: spec.via,
+    reflection: spec.reflection,
+    clone: spec.clone,
+    proxy: spec.proxy,
+    acceptProxy: spec.acceptProxy,
+    access: spec.access,
+    limits: spec.limits,
+    idleSeconds: spec.idleSeconds,
+    connectSeconds: spec.connectSeconds,
+    description: spec.description,
+  };
+  const text = TEXTS.get(spec);
+  if (text !== undefined) TEXTS.set(rule, text);
+  return rule;
+}
+
+const SELECTORS = WORDS.filter((word) => CLAUSES[word].side === 'selector');
+const ACTIONS = WORDS.filter((word) => CLAUSES[word].side === 'action');
+
+function written(rule: RuleSpec): string {
   const clauses = clausesOf(rule);
-  const written = (side: 'selector' | 'action') =>
-    WORDS.filter((word) => CLAUSES[word].side === side).flatMap((word) => formatClause(word, clauses));
   const [target] = rule.targets;
   const verdict =
     rule.verdict !== 'forward' ? [rule.verdict] : target === undefined ? [] : [formatFirst(target)];
@@ -50,10 +101,10 @@ export function formatRule(rule: RuleSpec): string {
     rule.direction,
     rule.protocols.join('+'),
     ...formatDestination(rule),
-    ...written('selector'),
+    ...formatClauses(SELECTORS, clauses),
     ARROW,
     ...verdict,
-    ...written('action'),
+    ...formatClauses(ACTIONS, clauses),
     ...(rule.description === '' ? [] : [JSON.stringify(rule.description)]),
   ].join(' ');
 }
@@ -64,10 +115,14 @@ function formatFirst(target: Target): string {
   return isActionWord(text) || VERDICTS.some((one) => one === text) ? `${text}:` : text;
 }
 
-function formatClause(word: Word, clauses: Clauses): string[] {
-  const value = clauses[word];
-  const clause: Clause<unknown> = CLAUSES[word];
-  return value === undefined ? [] : [word, clause.format(value)];
+function formatClauses(words: readonly Word[], clauses: Clauses): readonly string[] {
+  const texts: string[] = [];
+  for (const word of words) {
+    const value = clauses[word];
+    const clause: Clause<unknown> = CLAUSES[word];
+    if (value !== undefined) texts.push(word, clause.format(value));
+  }
+  return texts;
 }
 
 interface Head {
@@ -101,12 +156,20 @@ function ruleOf({ target, ...head }: Head, clauses: Clauses): RuleSpec {
     const trouble = targetTrouble(head, one);
     if (trouble !== undefined) throw usage(`${formatTarget(one)}: ${trouble}`);
   }
+  const { allow, deny, hosts, new: newPerSecond, open, rate, quota, 'per-client': openPerClient } = clauses;
+  const isAnybody = clauses.from === undefined && clauses.port === undefined;
+  const isOpen = (allow ?? deny ?? hosts) === undefined;
+  const isUnlimited = (newPerSecond ?? open ?? openPerClient ?? rate ?? quota) === undefined;
+  // There are tens of thousands of rules that say none of it: what is alike is one object.
   return {
-    ...head,
-    from: { clients: clauses.from, ports: clauses.port ?? ANY_PORT },
-    adapters: clauses.on ?? [],
-    macs: clauses.mac ?? [],
+    direction: head.direction,
+    protocols: head.protocols,
+    to: head.to,
+    from: isAnybody ? ANYBODY : { clients: clauses.from, ports: clauses.port ?? ANY_PORT },
+    adapters: clauses.on ?? NONE,
+    macs: clauses.mac ?? NONE,
     schedule: clauses.when,
+    verdict: head.verdict,
     targets,
     source: clauses.as,
     via:
@@ -121,16 +184,13 @@ function ruleOf({ target, ...head }: Head, clauses: Clauses): RuleSpec {
     clone: clauses.clone,
     proxy: clauses.proxy,
     acceptProxy: clauses['accept-proxy'],
-    access: { allow: clauses.allow, deny: clauses.deny, hosts: clauses.hosts },
-    limits: {
-      newPerSecond: clauses.new,
-      open: clauses.open,
-      openPerClient: clauses['per-client'],
-      bytesPerSecond: clauses.rate,
-      quotaBytes: clauses.quota,
-    },
+    access: isOpen ? NO_ACCESS : { allow, deny, hosts },
+    limits: isUnlimited
+      ? NO_LIMITS
+      : { newPerSecond, open, openPerClient, bytesPerSecond: rate, quotaBytes: quota },
     idleSeconds: clauses.idle,
     connectSeconds: clauses.connect,
+    description: head.description,
   };
 }
 
@@ -201,7 +261,7 @@ function readValue(words: Words, word: Word, clauses: Clauses): void {
   const { take = takeOne } = clause;
   const text = words.within(word, () => take(words));
   try {
-    Object.assign(clauses, { [word]: clause.parse(text) });
+    (clauses as Record<Word, unknown>)[word] = clause.parse(text);
   } catch (error) {
     if (!(error instanceof NatwardError)) throw error;
     throw usage(`${word}: ${error.message}`);
@@ -215,13 +275,13 @@ function isActionWord(word: string): word is Word {
 function parseProtocols(text: string): readonly TransportProtocol[] {
   switch (text.toLowerCase()) {
     case 'tcp':
-      return ['tcp'];
+      return TCP;
     case 'udp':
-      return ['udp'];
+      return UDP;
     case 'tcp+udp':
     case 'udp+tcp':
     case 'both':
-      return ['tcp', 'udp'];
+      return BOTH;
     default:
       throw usage(`"${text}" is no protocol: write tcp, udp or tcp+udp`);
   }
@@ -234,10 +294,10 @@ function isEndpoint(words: Words): boolean {
 
 /** `80`, `ADDRESSES:80`, `:80`, `ADDRESSES`. */
 function parseDestination(text: string): RuleSpec['to'] {
-  if (/^[\d~,*-]+$/.test(text)) return { addresses: [], ports: parsePortSet(text) };
+  if (/^[\d~,*-]+$/.test(text)) return { addresses: NONE, ports: parsePortSet(text) };
   const { host, port } = splitEndpoint(text);
   return {
-    addresses: host === '' || host === '*' ? [] : parsePatterns(host),
+    addresses: host === '' || host === '*' ? NONE : parsePatterns(host),
     ports: port === undefined ? ANY_PORT : parsePortSet(port),
   };
 }

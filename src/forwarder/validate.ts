@@ -4,17 +4,18 @@
  */
 
 import { family } from '../net/address.ts';
-import { hasPort, portRanges } from '../net/port-set.ts';
+import { formatPortRange, type PortRange } from '../net/port-range.ts';
+import { hasPort, isAnyPort, portRanges } from '../net/port-set.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import { formatAccessList } from './access.ts';
 import { portsOf } from './decide.ts';
-import { loops, type Step } from './loop.ts';
+import { Loops, type Step } from './loop.ts';
 import { type OwnHost, ownTargets, portMoves } from './own-target.ts';
 import { networkKey } from './pattern.ts';
 import type { AddressPattern, Rule } from './rule.ts';
 import { type Placed, PortIndex } from './rule-index.ts';
 import { formatSchedule } from './schedule.ts';
-import { shadowedRules } from './shadow.ts';
+import { Shadows } from './shadow.ts';
 import { MAX_RULES, type Table } from './table.ts';
 import { formatRule } from './text.ts';
 
@@ -50,19 +51,37 @@ export function validate(table: Table, around: ValidationSurroundings): readonly
     const message = `there are ${table.length} rules: at most ${MAX_RULES} can be run`;
     return [found('error', { rule: surplus, position: MAX_RULES + 1 }, 'rules', message)];
   }
-  const rules = table
-    .map((rule, index): Placed => ({ rule, position: index + 1 }))
-    .filter(({ rule }) => rule.enabled);
-  const incoming = rules.filter(({ rule }) => rule.direction === 'in');
-  const twice = sameListeners(incoming);
-  const known = new Set(twice.map(({ ruleId }) => ruleId));
-  return [
-    ...twice,
-    ...shadowed(rules, around).filter(({ ruleId }) => !known.has(ruleId)),
-    ...proxyConflicts(incoming, around),
-    ...circles(incoming, around),
-    ...ownPorts(incoming, around),
-  ].sort((a, b) => a.position - b.position);
+  const findings: Finding[] = [];
+  const ofOwnPorts: Finding[] = [];
+  const incoming: Placed[] = [];
+  const selectors = new Map<string | number, Placed>();
+  const shadows = new Shadows(around);
+  const circles = new Loops(around);
+  let isProxied = false;
+  // One walk: most of what many thousands of rules cost is to bring each into the processor's memory.
+  for (let index = 0; index < table.length; index++) {
+    const rule = table[index] as Rule;
+    if (!rule.enabled) continue;
+    const placed = { rule, position: index + 1 };
+    const by = shadows.next(placed);
+    if (rule.direction !== 'in') {
+      if (by !== undefined) findings.push(shadowed(placed, by));
+      continue;
+    }
+    const key = selectorKey(rule);
+    const same = selectors.get(key);
+    if (same === undefined) selectors.set(key, placed);
+    if (same !== undefined) findings.push(listensTwice(placed, same));
+    else if (by !== undefined) findings.push(shadowed(placed, by));
+    incoming.push(placed);
+    circles.add(placed);
+    if (rule.acceptProxy !== undefined) isProxied = true;
+    for (const own of around.ownPorts) {
+      if (rule.protocols.includes(own.protocol)) ofOwnPorts.push(...takesOwnPort(placed, own, around));
+    }
+  }
+  if (isProxied) findings.push(...proxyConflicts(incoming, around));
+  return [...findings, ...circles.found().map(circle), ...ofOwnPorts].sort((a, b) => a.position - b.position);
 }
 
 function found(
@@ -76,46 +95,52 @@ function found(
   return advice === undefined ? finding : { ...finding, advice };
 }
 
-function shadowed(rules: readonly Placed[], around: OwnHost): Finding[] {
-  return shadowedRules(rules, around).map(({ placed, by }) =>
-    found(
-      'warning',
-      placed,
-      'to',
-      `rule ${placed.position} can never match: rule ${by.position} takes all of it`,
-      `Move it above rule ${by.position}, or remove it.`,
-    ),
+function shadowed(placed: Placed, by: Placed): Finding {
+  return found(
+    'warning',
+    placed,
+    'to',
+    `rule ${placed.position} can never match: rule ${by.position} takes all of it`,
+    `Move it above rule ${by.position}, or remove it.`,
   );
 }
 
-function sameListeners(rules: readonly Placed[]): Finding[] {
-  const first = new Map<string, Placed>();
-  return rules.flatMap((placed) => {
-    const key = selectorKey(placed.rule);
-    const before = first.get(key);
-    if (before !== undefined) {
-      const both = `rule ${placed.position} and rule ${before.position}`;
-      const message = `${both} listen for the same traffic (${formatSelector(placed.rule)})`;
-      return [found('error', placed, 'to', message, 'Remove one of them, or disable it.')];
-    }
-    first.set(key, placed);
-    return [];
-  });
+function listensTwice(placed: Placed, before: Placed): Finding {
+  const both = `rule ${placed.position} and rule ${before.position}`;
+  const message = `${both} listen for the same traffic (${formatSelector(placed.rule)})`;
+  return found('error', placed, 'to', message, 'Remove one of them, or disable it.');
 }
 
 /** Equal where the selectors mean the same, in whatever order their lists are written. */
-function selectorKey(rule: Rule): string {
+function selectorKey(rule: Rule): string | number {
   const { protocols, to, from, adapters, macs, schedule } = rule;
+  const ranges = portsOf(rule);
+  const isPlain =
+    to.addresses.length + adapters.length + macs.length === 0 && (from.clients ?? schedule) === undefined;
+  const range = ranges[0];
+  // Nearly all rules are like that, and a number costs less than a text.
+  if (isPlain && range !== undefined && ranges.length === 1 && isAnyPort(from.ports)) {
+    const scope = protocols.length > 1 ? 2 : protocols[0] === 'tcp' ? 1 : 0;
+    return (scope * 65_536 + range.first) * 65_536 + range.last;
+  }
   return JSON.stringify([
-    [...protocols].sort(),
-    portsOf(rule),
+    sorted(protocols),
+    rangesKey(ranges),
     to.addresses.map(patternKey).sort(),
     from.clients === undefined ? '' : formatAccessList(from.clients),
-    portRanges(from.ports),
-    [...adapters].sort(),
-    [...macs].sort(),
+    rangesKey(portRanges(from.ports)),
+    sorted(adapters),
+    sorted(macs),
     schedule === undefined ? '' : formatSchedule(schedule),
   ]);
+}
+
+function sorted(words: readonly string[]): string {
+  return words.length === 1 ? (words[0] as string) : [...words].sort().join();
+}
+
+function rangesKey(ranges: readonly PortRange[]): string {
+  return ranges.map(formatPortRange).join();
 }
 
 function patternKey(pattern: AddressPattern): string {
@@ -191,12 +216,10 @@ function networksOf(pattern: AddressPattern, { addressesOf }: OwnHost): readonly
   return [`${pattern.name} `, ...addresses.map((one) => networkKey(one, family(one) === 4 ? 32 : 128))];
 }
 
-function circles(rules: readonly Placed[], around: OwnHost): Finding[] {
-  return loops(rules, around).map((steps) => {
-    const [{ placed, clause }] = steps as [Step];
-    const advice = 'Send it to another host or port, or say the addresses that the rule listens on.';
-    return found('error', placed, clause, formatLoop(steps), advice);
-  });
+function circle(steps: readonly Step[]): Finding {
+  const [{ placed, clause }] = steps as [Step];
+  const advice = 'Send it to another host or port, or say the addresses that the rule listens on.';
+  return found('error', placed, clause, formatLoop(steps), advice);
 }
 
 function formatLoop(steps: readonly Step[]): string {
@@ -213,22 +236,25 @@ function formatLoop(steps: readonly Step[]): string {
   return `loop: ${start} sends ${port} to ${first.nextPort} of this host${named.join('')}${end}`;
 }
 
-function ownPorts(rules: readonly Placed[], around: ValidationSurroundings): Finding[] {
-  if (around.ownPorts.length === 0) return [];
-  return rules.flatMap((placed) => {
-    const { rule } = placed;
-    const ranges = portsOf(rule);
-    const sent = ownTargets(rule, around).flatMap(({ clause, port }) =>
-      portMoves(port, ranges).map(({ to }) => ({ clause, to })),
-    );
-    return around.ownPorts.flatMap(({ protocol, port, what }) => {
-      if (!rule.protocols.includes(protocol)) return [];
-      const listens = hasPort(ranges, port);
-      const field = listens ? 'to' : sent.find(({ to }) => hasPort([to], port))?.clause;
-      if (field === undefined) return [];
-      const advice = listens ? `Leave it out: ~${port} among the ports.` : 'Send it to another port.';
-      const message = `${protocol.toUpperCase()} ${port} is natward's own port: ${what}`;
-      return [found('error', placed, field, message, advice)];
-    });
-  });
+function takesOwnPort(
+  placed: Placed,
+  { protocol, port, what }: OwnPort,
+  around: OwnHost,
+): readonly Finding[] {
+  const { rule } = placed;
+  const ranges = portsOf(rule);
+  const listens = hasPort(ranges, port);
+  const field = listens ? 'to' : sentTo(port, rule, around);
+  if (field === undefined) return [];
+  const advice = listens ? `Leave it out: ~${port} among the ports.` : 'Send it to another port.';
+  const message = `${protocol.toUpperCase()} ${port} is natward's own port: ${what}`;
+  return [found('error', placed, field, message, advice)];
+}
+
+/** By which clause the rule sends to this port of this host. */
+function sentTo(port: number, rule: Rule, around: OwnHost): string | undefined {
+  const sends = ownTargets(rule, around).find((target) =>
+    portMoves(target.port, portsOf(rule)).some(({ to }) => hasPort([to], port)),
+  );
+  return sends?.clause;
 }

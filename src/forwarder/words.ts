@@ -15,8 +15,7 @@ export class Words {
 
   constructor(text: string) {
     if (text.length > MAX_RULE_LENGTH) throw usage(`a rule has at most ${MAX_RULE_LENGTH} characters`);
-    const [all, body = '', quoted] = /^([^"]*)("(?:[^"\\]|\\.)*")?$/su.exec(text.trim()) ?? [];
-    if (all === undefined) throw usage('a quote in the rule is not closed, or not at its end');
+    const { body, quoted } = inTwo(text.trim());
     if (body === '') throw usage('the rule is empty');
     this.#words = body
       .replaceAll(ARROW, ` ${ARROW} `)
@@ -48,6 +47,13 @@ export class Words {
     this.#within = '';
     return value;
   }
+}
+
+function inTwo(text: string): { readonly body: string; readonly quoted: string | undefined } {
+  if (!text.includes('"')) return { body: text, quoted: undefined };
+  const [all, body = '', quoted] = /^([^"]*)("(?:[^"\\]|\\.)*")?$/su.exec(text) ?? [];
+  if (all === undefined) throw usage('a quote in the rule is not closed, or not at its end');
+  return { body, quoted };
 }
 
 function parseDescription(quoted: string): string {

@@ -22,10 +22,13 @@ export type AddressKind =
 export const ANY_IPV4 = '0.0.0.0';
 export const ANY_IPV6 = '::';
 
+/** What `isValidFourPartDecimal` takes, which is slow in tables of thousands. */
+const IPV4 = /^(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}$/;
+
 /** The canonical text of an address, or undefined where `text` is none. Never accepts octal or short forms. */
 export function parseAddress(text: string): IpAddress | undefined {
   if (text.length > 64) return undefined;
-  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return text;
+  if (IPV4.test(text) && !/(?:^|\.)0\d/.test(text)) return text;
   const bare = withoutZone(text);
   const zone = text.slice(bare.length);
   // Interface names hold more than the library takes in a zone: `br-lan`, `eth0.100`.

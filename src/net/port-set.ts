@@ -12,6 +12,7 @@ export interface PortSet {
 export const ANY_PORT: PortSet = { included: [], excluded: [] };
 
 const EVERY: PortRange = { first: 1, last: 65_535 };
+const EVERY_PORT: readonly PortRange[] = [EVERY];
 const MAX_ITEMS = 1000;
 
 /** Throws USAGE and names the token; also where nothing is left of it. */
@@ -26,7 +27,10 @@ export function parsePortSet(text: string): PortSet {
     else if (item !== '*') included.push(parsePortRange(item));
   }
   // Beside `*` the others say nothing.
-  const set = { included: items.includes('*') ? [] : included, excluded };
+  const set = {
+    included: items.includes('*') ? ANY_PORT.included : included,
+    excluded: excluded.length === 0 ? ANY_PORT.excluded : excluded,
+  };
   if (portRanges(set).length === 0) throw new NatwardError('USAGE', `"${text}" leaves no port over`);
   return set;
 }
@@ -42,6 +46,8 @@ export function isAnyPort({ included, excluded }: PortSet): boolean {
 
 /** What the set comes to: in order, apart from each other. */
 export function portRanges({ included, excluded }: PortSet): readonly PortRange[] {
+  // What nearly all rules say: one port, one range, any port.
+  if (excluded.length === 0 && included.length < 2) return included.length === 0 ? EVERY_PORT : included;
   const holes = merged(excluded);
   return merged(included.length === 0 ? [EVERY] : included).flatMap((range) => {
     const left: PortRange[] = [];

@@ -2,6 +2,7 @@
 
 import type { IpAddress } from '../net/address.ts';
 import { type Clock, systemClock } from './clock.ts';
+import type { FollowProgram } from './follow-program.ts';
 import type { HttpClient } from './http.ts';
 import { readHardwareAddress } from './neighbours.ts';
 import type { RunProgram } from './program.ts';
@@ -17,6 +18,7 @@ export interface System {
   /** For services that a person named; `http` is for routers. */
   readonly web: WebClient;
   readonly runProgram: RunProgram;
+  readonly followProgram: FollowProgram;
   /** Routes and addresses, now. */
   readonly network: () => Promise<NetworkState>;
   /** How often the network may be looked at: a glance at a file, or a program to run. */
@@ -36,6 +38,9 @@ export const realSystem: System = {
   http: async (request) => (await import('./http.ts')).httpRequest(request),
   web: async (request) => (await import('./web.ts')).webRequest(request),
   runProgram: async (request) => (await import('./program.ts')).runProgram(request),
+  async *followProgram(request) {
+    yield* (await import('./follow-program.ts')).followProgram(request);
+  },
   network: () => readNetwork(),
   networkLookMs: process.platform === 'linux' ? 1000 : 15_000,
   hardwareAddress: readHardwareAddress,

@@ -44,6 +44,7 @@ describe('parseConfig()', () => {
       [
         'onExit = "keep"',
         'checkInterval = "1m"',
+        'engine = "relay"',
         '[[keep]]',
         'spec = "25565:mc.example.org:25565/tcp+udp"',
         'lifetime = "1d"',
@@ -103,6 +104,10 @@ describe('parseConfig()', () => {
     ['[[keep]]\nspec = "1"\nhook = [ { webhook = "ftp://x" } ]', 'config.toml:3:'],
     ['[[hook]]\nrun = []', 'config.toml:2:1: hook[0]'],
     ['checkInterval = "1s"', 'config.toml:1:1: checkInterval: "1s" is out of range'],
+    [
+      'engine = "iptables"',
+      'config.toml:1:1: engine: "iptables" is no engine: write auto, relay or nftables',
+    ],
     ['keep = "443"', 'config.toml:1:1: keep:'],
     ['a = \nb = 1', 'config.toml:2:1:'],
     ['[[keep]]\nspec = "1"\nspec = "2"', 'config.toml:3:1:'],

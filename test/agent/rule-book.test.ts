@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { RuleBook } from '../../src/agent/rule-book.ts';
-import { FOREGROUND_RULES } from '../../src/agent/rule-memory.ts';
+import { FOREGROUND_RULES, type RuleRecord } from '../../src/agent/rule-memory.ts';
 import type { NatwardError } from '../../src/errors.ts';
 import type { Table } from '../../src/forwarder/table.ts';
 import { parseRule } from '../../src/forwarder/text.ts';
@@ -18,6 +18,10 @@ const TABLE: Table = [
   },
 ];
 const TEXT = JSON.stringify({ version: 1, rules: [{ id: 'web', enabled: true, rule: 'in tcp 80 -> :81' }] });
+
+function recordOf(rules: Table, isPaused = false): RuleRecord {
+  return { rules, isPaused };
+}
 
 interface Scene {
   readonly directory: string;
@@ -52,24 +56,24 @@ function reopened({ directory }: Scene): RuleBook {
 describe('a rule book', () => {
   test('that nobody has written yet is empty, and makes nothing', async () => {
     const { book, directory, warnings } = await sceneOf();
-    expect(book.load()).toEqual([]);
+    expect(book.load()).toEqual(recordOf([]));
     await expect(stat(directory)).rejects.toMatchObject({ code: 'ENOENT' });
     expect(warnings).toEqual([]);
   });
 
   test('says what was saved, in its order, also to the next agent', async () => {
     const scene = await sceneOf();
-    await scene.book.save(TABLE);
-    expect(reopened(scene).load()).toEqual(TABLE);
-    await scene.book.save(TABLE.toReversed());
-    expect(reopened(scene).load()).toEqual(TABLE.toReversed());
-    await scene.book.save([]);
-    expect(reopened(scene).load()).toEqual([]);
+    await scene.book.save(recordOf(TABLE));
+    expect(reopened(scene).load()).toEqual(recordOf(TABLE));
+    await scene.book.save(recordOf(TABLE.toReversed()));
+    expect(reopened(scene).load()).toEqual(recordOf(TABLE.toReversed()));
+    await scene.book.save(recordOf([]));
+    expect(reopened(scene).load()).toEqual(recordOf([]));
   });
 
   test('is a file that people can read, and other users cannot', async () => {
     const { book, file, directory } = await sceneOf();
-    await book.save(TABLE);
+    await book.save(recordOf(TABLE));
     expect(JSON.parse(await readFile(file, 'utf8'))).toEqual({
       version: 1,
       rules: [
@@ -86,6 +90,23 @@ describe('a rule book', () => {
     expect(await readdir(directory)).toEqual(['rules.json']);
   });
 
+  test('remembers that rules are off, beside them', async () => {
+    const scene = await sceneOf();
+    await scene.book.save(recordOf(TABLE, true));
+    expect(reopened(scene).load()).toEqual(recordOf(TABLE, true));
+    expect(JSON.parse(await readFile(scene.file, 'utf8'))).toMatchObject({ version: 1, paused: true });
+    await scene.book.save(recordOf(TABLE));
+    expect(reopened(scene).load()).toEqual(recordOf(TABLE));
+    expect(JSON.parse(await readFile(scene.file, 'utf8'))).not.toHaveProperty('paused');
+  });
+
+  test('that is broken has its rules off where it says so', async () => {
+    const scene = await sceneOf();
+    await scene.write(TEXT.replace('-> :81', '').replace('{', '{"paused":true,'));
+    expect(scene.book.load()).toEqual(recordOf([], true));
+    expect(scene.warnings).toHaveLength(1);
+  });
+
   test.each([
     ['is cut off', TEXT.slice(0, -5)],
     ['is empty', ''],
@@ -99,7 +120,7 @@ describe('a rule book', () => {
   ])('that %s is set aside, and said so', async (_what, text) => {
     const scene = await sceneOf();
     await scene.write(text);
-    expect(scene.book.load()).toEqual([]);
+    expect(scene.book.load()).toEqual(recordOf([]));
     expect(scene.warnings).toMatchObject([
       {
         code: 'FAILED',
@@ -110,8 +131,8 @@ describe('a rule book', () => {
       },
     ]);
     expect(await readFile(`${scene.file}.broken`, 'utf8')).toBe(text);
-    await scene.book.save(TABLE);
-    expect(reopened(scene).load()).toEqual(TABLE);
+    await scene.book.save(recordOf(TABLE));
+    expect(reopened(scene).load()).toEqual(recordOf(TABLE));
   });
 
   test('that is broken again does not take the place of the one before', async () => {
@@ -145,21 +166,21 @@ describe('a rule book', () => {
   test('that cannot be written says so, and is written when it can be', async () => {
     const scene = await sceneOf();
     await writeFile(scene.directory, 'in the way');
-    await expect(scene.book.save(TABLE)).rejects.toMatchObject({
+    await expect(scene.book.save(recordOf(TABLE))).rejects.toMatchObject({
       code: 'FAILED',
       message: expect.stringContaining(`cannot write ${scene.file}: `),
       advice: expect.stringContaining('forgotten'),
     });
     await rm(scene.directory);
-    await scene.book.save(TABLE);
-    expect(reopened(scene).load()).toEqual(TABLE);
+    await scene.book.save(recordOf(TABLE));
+    expect(reopened(scene).load()).toEqual(recordOf(TABLE));
     await rm(scene.file);
     await mkdir(scene.file);
-    await expect(scene.book.save(TABLE)).rejects.toMatchObject({ code: 'FAILED' });
+    await expect(scene.book.save(recordOf(TABLE))).rejects.toMatchObject({ code: 'FAILED' });
   });
 });
 
 test('the rules of a terminal are forgotten', async () => {
-  await FOREGROUND_RULES.save(TABLE);
-  expect(FOREGROUND_RULES.load()).toEqual([]);
+  await FOREGROUND_RULES.save(recordOf(TABLE));
+  expect(FOREGROUND_RULES.load()).toEqual(recordOf([]));
 });

@@ -8,7 +8,7 @@ import type {
   RuleEdit,
   RuleStatus,
 } from '../../src/agent/rule-keeping.ts';
-import type { RuleMemory } from '../../src/agent/rule-memory.ts';
+import type { RuleMemory, RuleRecord } from '../../src/agent/rule-memory.ts';
 import { Steering, type SteeringOptions } from '../../src/agent/steering.ts';
 import type { Table, WantedRule } from '../../src/forwarder/table.ts';
 import { parseRule } from '../../src/forwarder/text.ts';
@@ -21,6 +21,7 @@ export const DRY: EditOptions = { conversations: 'drain', dryRun: true };
 /** Remembers what was saved; cannot, while `failure` is there. */
 export class TestRules implements RuleMemory {
   table: Table;
+  isPaused = false;
   saves = 0;
   failure: Error | undefined;
 
@@ -28,14 +29,15 @@ export class TestRules implements RuleMemory {
     this.table = table;
   }
 
-  load(): Table {
-    return this.table;
+  load(): RuleRecord {
+    return { rules: this.table, isPaused: this.isPaused };
   }
 
-  async save(table: Table): Promise<void> {
+  async save({ rules, isPaused }: RuleRecord): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
     this.saves++;
-    this.table = table;
+    this.table = rules;
+    this.isPaused = isPaused;
   }
 }
 

@@ -45,8 +45,11 @@ describe('add', () => {
       affected: [],
       notes: [],
     });
-    expect(report.rules).toEqual(await scene.steering.rules());
-    expect(report.rules.map(({ id, position, owner }) => [id, position, owner])).toEqual([
+    expect(report.rules).toEqual([
+      { id: 'b', position: 2, text: 'in tcp 1002 -> 10.0.0.5:80', waiting: null },
+      { id: 'c', position: 3, text: expect.any(String), waiting: null },
+    ]);
+    expect((await scene.steering.rules()).map(({ id, position, owner }) => [id, position, owner])).toEqual([
       ['a', 1, 'user'],
       ['b', 2, 'user'],
       ['c', 3, 'user'],
@@ -328,7 +331,7 @@ describe('a dry run', () => {
     const report = await scene.edit({ kind: 'replace', rules }, DRY);
     expect(report).toMatchObject({ added: ['c'], removed: ['a'], unchanged: 1 });
     expect(report.affected).toEqual([conversationOf('a')]);
-    expect(report.rules.map(({ id, position }) => `${position} ${id}`)).toEqual(['1 b', '2 c']);
+    expect(report.rules.map(({ id, position }) => `${position} ${id}`)).toEqual(['2 c']);
     expect(await scene.table()).toEqual(['a in tcp 1001 -> 10.0.0.5:80', 'b in tcp 1002 -> 10.0.0.5:80']);
     expect([scene.engine.tries, scene.memory.saves]).toEqual([tries, 1]);
   });
@@ -454,10 +457,26 @@ describe('a rule whose port is in use when the agent starts', () => {
 
   test('takes nothing from those that run when it is tried again', async () => {
     const scene = await started(A, B, C);
+    const { tries } = scene.engine;
     const from = scene.engine.applied.length;
     await scene.clock.advance(20_000);
-    expect(scene.engine.applied.length).toBeGreaterThan(from);
+    expect(scene.engine.tries).toBeGreaterThan(tries);
     for (const { ids } of scene.engine.applied.slice(from)) expect(ids).toEqual(['a', 'c']);
+    expect(scene.engine.ids).toEqual(['a', 'c']);
+  });
+
+  test('asks nothing of the engine while the table forbids it, and is taken up when it no longer does', async () => {
+    let own = ['192.0.2.1', '192.0.2.7'];
+    const memory = new TestRules(tableOf(A, 'b: in tcp 80-90 -> 192.0.2.7:85'));
+    const scene = sceneOf({ memory, ownAddresses: () => own });
+    await scene.steering.configure([]);
+    expect(scene.engine.ids).toEqual(['a']);
+    const { tries } = scene.engine;
+    await scene.clock.advance(60_000);
+    expect(scene.engine.tries).toBe(tries);
+    own = ['192.0.2.1'];
+    await scene.clock.advance(5000);
+    expect(scene.engine.ids).toEqual(['a', 'b']);
   });
 
   test('leaves those that run as they are when the configuration changes beside it', async () => {
@@ -472,11 +491,8 @@ describe('a rule whose port is in use when the agent starts', () => {
   test('does not stand in the way of an edit beside it', async () => {
     const scene = await started(A, B);
     const report = await scene.add(C);
-    expect(report.rules.map(({ id, waiting }) => [id, waiting === null])).toEqual([
-      ['a', true],
-      ['b', false],
-      ['c', true],
-    ]);
+    expect(report.rules.map(({ id, waiting }) => [id, waiting === null])).toEqual([['c', true]]);
+    expect((await statusOf(scene, 'b'))?.waiting).toEqual(expect.any(String));
     expect(scene.engine.ids).toEqual(['a', 'c']);
     await scene.edit({ kind: 'move', name: 'b' });
     expect(scene.memory.table.map(({ id }) => id)).toEqual(['a', 'c', 'b']);
@@ -620,11 +636,19 @@ test('edits at once come one after the other, none lost', async () => {
   expect(scene.memory.table).toEqual(scene.engine.table);
 });
 
+test('a rule that waits from now on, with no change of the table, is told and shown', async () => {
+  const scene = sceneOf();
+  await scene.add('a: in tcp 1001 -> 10.0.0.5:80');
+  scene.engine.waits([{ ruleId: 'a', reason: 't0 is down' }]);
+  expect(await statusOf(scene, 'a')).toMatchObject({ waiting: 't0 is down' });
+  expect(scene.warned.at(-1)).toBe('rules: rule a is not carried out: t0 is down');
+});
+
 test('what troubles the engine is told', () => {
   const scene = sceneOf();
   scene.engine.trouble('accept', new NatwardError('NO_RESOURCES', 'no file handle is left'));
   scene.engine.trouble('accept', undefined);
-  expect(scene.warned).toEqual(['relay accept: no file handle is left', 'relay accept: well']);
+  expect(scene.warned).toEqual(['rules accept: no file handle is left', 'rules accept: well']);
 });
 
 describe('names', () => {
@@ -685,6 +709,16 @@ describe('explain', () => {
     expect(await scene.steering.explain(PACKET)).toMatchObject({
       refusal: 'its allow list has nobody like that',
     });
+  });
+
+  test('says what of other programs stands in its way', async () => {
+    const scene = sceneOf();
+    await scene.add(B);
+    scene.engine.hindrances = ['The firewall drops TCP 1002.'];
+    expect(await scene.steering.explain(PACKET)).toMatchObject({
+      obstacles: ['The firewall drops TCP 1002.'],
+    });
+    expect(await scene.steering.explain({ ...PACKET, protocol: 'udp' })).toMatchObject({ obstacles: [] });
   });
 
   test('says that none decides', async () => {

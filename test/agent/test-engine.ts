@@ -7,6 +7,7 @@ import type {
   ApplyReport,
   Conversation,
   EngineEvent,
+  EngineName,
   ForwardEngine,
   Shortcoming,
 } from '../../src/forwarder/engine.ts';
@@ -85,11 +86,18 @@ export class TestEngine implements ForwardEngine {
     if (privileged !== undefined) throw new NatwardError('NOT_AUTHORIZED', `TCP ${privileged} is privileged`);
   }
 
-  activity(): ReadonlyMap<string, Activity> {
+  /** Says that these wait, as an engine does between two tables. */
+  waits: (waiting: ApplyReport['waiting']) => void = () => undefined;
+
+  onWaiting(listener: (waiting: ApplyReport['waiting']) => void): void {
+    this.waits = listener;
+  }
+
+  async activity(): Promise<ReadonlyMap<string, Activity>> {
     return this.activities;
   }
 
-  conversations(): readonly Conversation[] {
+  async conversations(): Promise<readonly Conversation[]> {
     return this.running;
   }
 
@@ -97,10 +105,22 @@ export class TestEngine implements ForwardEngine {
     return this.refusals;
   }
 
-  affected(table: Table): readonly Conversation[] {
+  async affected(table: Table): Promise<readonly Conversation[]> {
     const { removed, changed } = difference(this.table, table);
     const ids = new Set([...removed, ...changed.map(({ to }) => to)].map(({ id }) => id));
     return this.running.filter(({ ruleId }) => ids.has(ruleId));
+  }
+
+  /** What carries the rules, and what stands in their way. */
+  carriers: readonly EngineName[] = ['relay'];
+  hindrances: readonly string[] = [];
+
+  carriedBy(_rule: Rule): readonly EngineName[] {
+    return this.carriers;
+  }
+
+  async obstacles(_rule: Rule, _packet?: FirstPacket): Promise<readonly string[]> {
+    return this.hindrances;
   }
 
   listen(listener: (event: EngineEvent) => void): () => void {

@@ -68,7 +68,7 @@ describe('natward import without an agent', () => {
     const { stdout } = await pipe(text, 'import', '-', '--json', '--dry-run');
     expect(JSON.parse(stdout)).toMatchObject({
       dryRun: true,
-      rules: { added: [expect.any(String)], rules: [{ owner: 'user' }] },
+      rules: { added: [expect.any(String)], rules: [{ position: 1, waiting: null }] },
       notes: [expect.stringMatching(/^stdin:2: /)],
     });
   });

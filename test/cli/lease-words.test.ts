@@ -145,6 +145,7 @@ describe('printStatus()', () => {
       gateways: [GATEWAY],
       leases: [lease()],
       warnings: ['the disk is full'],
+      rulesPaused: false,
       rules: [],
       lastEventId: 3,
     });
@@ -158,7 +159,15 @@ describe('printStatus()', () => {
   });
 
   test('an agent that keeps nothing says so', () => {
-    printStatus({ agent, gateways: [], leases: [], rules: [], warnings: [], lastEventId: 0 });
+    printStatus({
+      agent,
+      gateways: [],
+      leases: [],
+      rulesPaused: false,
+      rules: [],
+      warnings: [],
+      lastEventId: 0,
+    });
     expect(said.stdout).toContain('nothing is kept\n');
   });
 });

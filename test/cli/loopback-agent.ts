@@ -12,6 +12,8 @@ export interface Home {
   readonly address: string;
   /** `natward ARGS`, with this home's agent. */
   run(...args: string[]): Promise<Ended>;
+  /** The same without CAP_NET_ADMIN, whoever runs the tests. */
+  runUnprivileged(...args: string[]): Promise<Ended>;
   start(...args: string[]): Run;
   /** The same, with `text` as its input. */
   pipe(text: string, ...args: string[]): Promise<Ended>;
@@ -32,6 +34,8 @@ export async function homeFor(): Promise<Home> {
     address: `127.78.${randomInt(256)}.${randomInt(1, 255)}`,
     start: (...args) => start(args, env),
     run: (...args) => start(args, env).ended,
+    runUnprivileged: (...args) =>
+      startCommand(...withoutNetAdmin([process.execPath, PROGRAM, ...args]), env).ended,
     async pipe(text, ...args) {
       const input = await write('input', text);
       const line = 'exec "$0" "$@" < "$INPUT"';
@@ -42,6 +46,13 @@ export async function homeFor(): Promise<Home> {
     },
     write,
   };
+}
+
+/** Root has the capability, and would put rules into the kernel of the machine that the tests run on. */
+function withoutNetAdmin(command: readonly string[]): [command: string, args: readonly string[]] {
+  const [program, ...args] = command as [string, ...string[]];
+  if (process.getuid?.() !== 0) return [program, args];
+  return ['setpriv', ['--bounding-set=-net_admin', '--inh-caps=-net_admin', '--', program, ...args]];
 }
 
 /** Starts the agent; the test's end ends it. */

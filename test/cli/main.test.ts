@@ -391,6 +391,7 @@ describe('--help', () => {
     ['list', ASKING],
     ['gateway', ASKING],
     ['address', ASKING],
+    ['mac', ['--set', '--random', '--vendor', '--restore', '--json', '--help']],
     ['demo', ['--json', '--help']],
   ])('of natward %s names every option', async (command, options) => {
     const { code, stdout, stderr } = await start([command, '--help'], {}).ended;
@@ -403,7 +404,7 @@ describe('--help', () => {
   test('of natward names every command', async () => {
     const { code, stdout } = await start(['--help'], {}).ended;
     expect(code).toBe(0);
-    for (const command of ['map', 'unmap', 'list', 'gateway', 'address', 'demo']) {
+    for (const command of ['map', 'unmap', 'list', 'gateway', 'address', 'mac', 'demo']) {
       expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'));
     }
   });

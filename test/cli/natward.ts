@@ -41,7 +41,8 @@ export function startCommand(command: string, args: readonly string[], env: Reco
   if (!existsSync(PROGRAM)) throw new Error(`${PROGRAM} does not exist: npm run build`);
   const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'] ?? '', ...env },
+    // Never the kernel of the machine that the tests run on.
+    env: { PATH: process.env['PATH'] ?? '', NATWARD_ENGINE: 'relay', ...env },
   });
   const said = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -6,6 +6,7 @@ import {
   parseGateway,
   parseLifetime,
   parseTimeout,
+  parseEngine,
   parseVia,
 } from '../../src/cli/options.ts';
 import { isNatwardError } from '../../src/errors.ts';
@@ -113,3 +114,12 @@ function lifetimeOf(text: string): unknown {
     return isNatwardError(error) ? error.code : error;
   }
 }
+
+test.each(['auto', 'relay', 'nftables'])('--engine %s is one', (text) => {
+  expect(parseEngine(text)).toBe(text);
+});
+
+test.each(['', 'AUTO', 'iptables'])('--engine %j is none', (text) => {
+  expect(() => parseEngine(text)).toThrow(USAGE);
+  expect(() => parseEngine(text)).toThrow('write auto, relay or nftables');
+});

@@ -4,6 +4,7 @@ import {
   printConversationEvent,
   printEdit,
   printExplanation,
+  printPause,
   printRule,
   printRules,
 } from '../../src/cli/rule-words.ts';
@@ -35,7 +36,7 @@ function lines(): string[] {
 
 describe('printRules()', () => {
   test('says each rule in a line, with what it let through', () => {
-    printRules([RULE, rule({ id: 'r0a1b2c3', position: 10, text: 'in udp 53 -> :5353' })]);
+    printRules([RULE, rule({ id: 'r0a1b2c3', position: 10, text: 'in udp 53 -> :5353' })], false);
     expect(lines()).toEqual([
       ' 1 web      in tcp 80 -> 10.0.0.5:8080 "web"  12 conversations (2 open), 1 refused, 1.0 kB in, 2.5 MB out',
       '10 r0a1b2c3 in udp 53 -> :5353',
@@ -43,7 +44,10 @@ describe('printRules()', () => {
   });
 
   test('says what is disabled, and what waits', () => {
-    printRules([rule({ enabled: false }), rule({ id: 'x', waiting: 'another program listens on TCP 80' })]);
+    printRules(
+      [rule({ enabled: false }), rule({ id: 'x', waiting: 'another program listens on TCP 80' })],
+      false,
+    );
     expect(lines()).toEqual([
       '1 web in tcp 80 -> 10.0.0.5:8080 "web" (disabled)',
       '1 x   in tcp 80 -> 10.0.0.5:8080 "web"',
@@ -51,8 +55,18 @@ describe('printRules()', () => {
     ]);
   });
 
+  test('says once and first that all of them are off', () => {
+    const waiting = 'natward rule panic has stopped all rules';
+    printRules([rule({ waiting }), rule({ id: 'x', waiting })], true);
+    expect(lines()).toEqual([
+      'RULES ARE OFF: natward rule panic has stopped all rules. natward rule resume has them carried out again.',
+      '1 web in tcp 80 -> 10.0.0.5:8080 "web"',
+      '1 x   in tcp 80 -> 10.0.0.5:8080 "web"',
+    ]);
+  });
+
   test('says that there are none', () => {
-    printRules([]);
+    printRules([], false);
     expect(said).toBe('no rules\n');
   });
 
@@ -67,8 +81,24 @@ describe('printRules()', () => {
     [3e12, '3.0 TB'],
     [4e15, '4000.0 TB'],
   ])('%d bytes are %s', (bytes, words) => {
-    printRules([rule({ activity: { ...IDLE, conversations: 1, bytesIn: bytes, bytesOut: 0 } })]);
+    printRules([rule({ activity: { ...IDLE, conversations: 1, bytesIn: bytes, bytesOut: 0 } })], false);
     expect(said).toContain(`, ${words} in, 0 B out`);
+  });
+});
+
+describe('printPause()', () => {
+  const stopped = { isPaused: true, isNew: true, rules: 2, ended: 1 };
+  test.each([
+    [stopped, '2 rules off, 1 conversation ended\nnatward rule resume has them carried out again\n'],
+    [
+      { ...stopped, isNew: false, ended: 0 },
+      'rules were off already; 0 conversations ended\nnatward rule resume has them carried out again\n',
+    ],
+    [{ ...stopped, isPaused: false, rules: 1, ended: 0 }, 'rules are on again: 1 rule\n'],
+    [{ ...stopped, isPaused: false, isNew: false }, 'rules were on already\n'],
+  ])('%j', (report, words) => {
+    printPause(report);
+    expect(said).toBe(words);
   });
 });
 
@@ -162,6 +192,7 @@ describe('printExplanation()', () => {
   const REPORT: ExplainReport = {
     rule: RULE,
     refusal: null,
+    obstacles: [],
     passed: [{ position: 1, id: 'first', reason: 'it is disabled' }],
   };
 
@@ -173,20 +204,22 @@ describe('printExplanation()', () => {
     ]);
   });
 
-  test('says that it refuses, or waits', () => {
+  test('says that it refuses, or waits, and what stands in its way', () => {
     printExplanation({
       rule: rule({ waiting: 'no interface' }),
       refusal: 'not in its allow list',
+      obstacles: ['The firewall drops TCP 80.'],
       passed: [],
     });
     expect(lines().slice(1)).toEqual([
       'web does not let it through: not in its allow list',
       'warning: web is not carried out: no interface',
+      'warning: The firewall drops TCP 80.',
     ]);
   });
 
   test('says that none decides', () => {
-    printExplanation({ rule: null, refusal: null, passed: [] });
+    printExplanation({ rule: null, refusal: null, obstacles: [], passed: [] });
     expect(said).toBe('no rule decides: natward leaves it alone\n');
   });
 });

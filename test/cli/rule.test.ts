@@ -119,7 +119,7 @@ describe('natward rule', () => {
   test('list shows the table', async () => {
     const steering = await agent();
     await rule.list({ json: true });
-    expect(printed()).toEqual({ rules: [RULE] });
+    expect(printed()).toEqual({ isPaused: false, rules: [RULE] });
     said.stdout = '';
     steering.answerRules = [];
     await rule.list({});
@@ -196,6 +196,30 @@ describe('natward rule', () => {
     await expect(rule.explain(protocol, source, destination, {})).rejects.toMatchObject({
       code: 'USAGE',
       message: expect.stringMatching(message),
+    });
+    expect(steering.asked).toEqual([]);
+  });
+
+  test('panic and resume are the agent’s to do, and list says how it is', async () => {
+    const steering = await agent();
+    await rule.pause('panic', {});
+    expect(said.stdout).toBe(
+      '1 rule off, 2 conversations ended\nnatward rule resume has them carried out again\n',
+    );
+    expect(steering.isPaused).toBe(true);
+    await rule.list({});
+    expect(said.stdout).toContain('RULES ARE OFF: ');
+    said.stdout = '';
+    await rule.pause('resume', { json: true });
+    expect(printed()).toEqual({ isPaused: false, isNew: true, rules: 1, ended: 0 });
+  });
+
+  test('an engine cannot be chosen for an agent that has one', async () => {
+    const steering = await agent();
+    const adding = rule.add(VERSION, 'in tcp 80 -> :8080', { engine: 'relay' }, NO_SIGNAL);
+    await expect(adding).rejects.toMatchObject({
+      code: 'USAGE',
+      message: expect.stringContaining('--engine relay'),
     });
     expect(steering.asked).toEqual([]);
   });

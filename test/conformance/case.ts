@@ -8,8 +8,8 @@ export interface Case {
   readonly protocol: Protocol;
   /** What a program's configuration has to be able to say for the case to mean anything. */
   readonly needs?: readonly Feature[];
-  /** Nothing else runs meanwhile: it loads the machine, or measures. */
-  readonly alone?: boolean;
+  /** Nothing else runs meanwhile: it loads the machine and its network, or measures. */
+  readonly alone?: 'loads' | 'measures';
   readonly limitMs?: number;
   /** Rejects with the reason where the program does not give it. */
   run(subject: Subject, context: Context): Promise<void>;
@@ -21,6 +21,11 @@ export const CASE_LIMIT_MS = 20_000;
 export function inapplicable({ protocol, needs = [] }: Case, { lacks }: Program): string | undefined {
   const wanted: readonly Feature[] = protocol === 'udp' ? ['udp', ...needs] : needs;
   return wanted.map((feature) => lacks[feature]).find((reason) => reason !== undefined);
+}
+
+/** Whether other cases may run meanwhile. In a network of its own, only who measures is disturbed. */
+export function isBeside({ alone }: Case, { isAlone }: Program): boolean {
+  return alone === undefined || (alone === 'loads' && isAlone === true);
 }
 
 /** Runs a case on a program of its own, and takes everything down. Rejects with the reason where it fails. */

@@ -6,16 +6,13 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Case, inapplicable, runCase } from './case.ts';
+import { type Case, inapplicable, isBeside } from './case.ts';
 import { cases } from './cases.ts';
+import { ownNetworkUnavailable } from '../support/own-network.ts';
+import { Apart } from './apart.ts';
 import type { Program } from './program.ts';
-import { haproxy } from './programs/haproxy.ts';
-import { natward } from './programs/natward.ts';
-import { nginx } from './programs/nginx.ts';
-import { rinetd } from './programs/rinetd.ts';
-import { socat } from './programs/socat.ts';
+import { PROGRAMS } from './programs.ts';
 
-const PROGRAMS: readonly Program[] = [natward, haproxy, nginx, socat, rinetd];
 /** Cases that mostly wait are run beside each other. */
 const AT_ONCE = 4;
 
@@ -24,7 +21,9 @@ interface Verdict {
   readonly reason?: string;
 }
 
+const noNetwork = ownNetworkUnavailable();
 const wanted = process.argv.slice(2);
+await using apart = new Apart();
 const unknown = wanted.find((name) => name !== 'all' && !PROGRAMS.some((program) => program.name === name));
 if (wanted.length === 0 || unknown !== undefined) {
   if (unknown !== undefined) console.error(`conformance: there is no program ${unknown}`);
@@ -50,21 +49,21 @@ async function judge(program: Program): Promise<Map<Case, Verdict>> {
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     console.error(`${program.name}  ${verdict.word}  ${seconds} s  ${each.name}`);
   };
-  const waiting = cases.filter(({ alone }) => alone !== true);
+  const waiting = cases.filter((each) => isBeside(each, program));
   const work = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await run(next);
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
-  for (const each of cases) if (each.alone === true) await run(each);
+  for (const each of cases) if (!isBeside(each, program)) await run(each);
   return verdicts;
 }
 
 async function judgeCase(each: Case, program: Program): Promise<Verdict> {
   if (!existsSync(program.file)) return { word: 'n/a', reason: 'the program is not installed' };
-  const reason = inapplicable(each, program);
+  const reason = inapplicable(each, program) ?? (program.isAlone === true ? noNetwork : undefined);
   if (reason !== undefined) return { word: 'n/a', reason };
   try {
-    await runCase(each, program);
+    await apart.run(each, program);
     return { word: 'pass' };
   } catch (error) {
     return { word: 'FAIL', reason: error instanceof Error ? error.message : String(error) };
@@ -73,8 +72,9 @@ async function judgeCase(each: Case, program: Program): Promise<Verdict> {
 
 function print(programs: readonly Program[], columns: readonly Map<Case, Verdict>[]): void {
   const width = Math.max(...cases.map(({ name }) => name.length));
+  const cell = (word: string, index: number) => word.padEnd(Math.max(7, programs[index]?.name.length ?? 0));
   const row = (title: string, words: readonly string[]): string =>
-    [title.padEnd(width), ...words.map((word) => word.padEnd(7))].join('  ').trimEnd();
+    [title.padEnd(width), ...words.map(cell)].join('  ').trimEnd();
   console.log(
     `${row(
       '',

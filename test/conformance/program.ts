@@ -24,6 +24,7 @@ export type Feature =
   | 'udp'
   | 'allow lists'
   | 'TCP idle timeout'
+  | 'idle TCP closed'
   | 'UDP idle timeout'
   | 'connect timeout'
   | 'reload'
@@ -56,6 +57,8 @@ export interface Program {
   readonly lacks: Readonly<Partial<Record<Feature, string>>>;
   /** How it was configured, where that decides a case. Printed below the table. */
   readonly setting: string;
+  /** Two of it cannot be in one network namespace: each has one of its own, with the case that it is run on. */
+  readonly isAlone?: boolean;
   /** Resolves when every rule listens. `directory` is empty, and its own. */
   start(rules: readonly ForwardRule[], directory: string): Promise<Forwarder>;
 }

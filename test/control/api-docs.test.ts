@@ -51,7 +51,7 @@ describe.runIf(process.platform === 'linux' && (await hasCurl()))('an example do
 
   test('the status, wherever the socket is', async () => {
     const directory = await temporary();
-    const document = { agent: FACTS, ...STATUS, rules: [RULE] };
+    const document = { agent: FACTS, ...STATUS, rulesPaused: false, rules: [RULE] };
     await startAgent({ place: join(directory, 'home', 'control.sock') });
     await startAgent({ place: join(directory, 'natward', 'control.sock') });
     await startAgent({ place: join(directory, '.local', 'share', 'natward', 'control.sock') });

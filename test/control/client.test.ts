@@ -187,7 +187,7 @@ describe('asking', () => {
     } as const;
     keeping.answerDrop = async () => report;
     expect(await client.drop(selectors, { signal })).toEqual(report);
-    expect(await client.status()).toEqual({ agent: FACTS, ...STATUS, rules: [RULE] });
+    expect(await client.status()).toEqual({ agent: FACTS, ...STATUS, rulesPaused: false, rules: [RULE] });
     expect(keeping.asked).toEqual([
       { requests: [REQUEST, request], owner: 'user', timeoutMs: 1000 },
       { selectors },

@@ -58,7 +58,10 @@ describe('the client carries', () => {
   test('sixty thousand rules at once, and their answer', async () => {
     const { client, steering } = await startAgent();
     const rules = Array.from({ length: 60_000 }, (_, at) => ({ rule: `in tcp ${at + 1} -> 10.0.0.5:80` }));
-    const answer = { ...EDITED, rules: rules.map((_, at) => ({ ...RULE, id: `r${at}`, position: at + 1 })) };
+    const answer = {
+      ...EDITED,
+      rules: rules.map(({ rule: text }, at) => ({ id: `r${at}`, position: at + 1, text, waiting: null })),
+    };
     steering.answerEdit = async () => answer;
     expect(await client.edit({ kind: 'replace', rules }, DRAIN)).toEqual(answer);
     expect(steering.asked).toEqual([{ edit: { kind: 'replace', rules }, ...DRAIN }]);
@@ -67,10 +70,21 @@ describe('the client carries', () => {
   test('an explanation, also of what no rule decides', async () => {
     const { client, steering } = await startAgent();
     expect(await client.explain(PACKET)).toEqual(steering.answerExplain);
-    steering.answerExplain = { rule: null, refusal: null, passed: [] };
+    steering.answerExplain = { rule: null, refusal: null, obstacles: [], passed: [] };
     const { adapter: _adapter, mac: _mac, ...bare } = PACKET;
     expect(await client.explain(bare)).toEqual(steering.answerExplain);
     expect(steering.asked).toEqual([PACKET, bare]);
+  });
+
+  test('that all rules are off, and on again', async () => {
+    const { client } = await startAgent();
+    const off = { isPaused: true, isNew: true, rules: 1, ended: 2 };
+    expect(await client.pause()).toEqual(off);
+    expect(await client.pause()).toEqual({ ...off, isNew: false });
+    expect(await client.table()).toEqual({ isPaused: true, rules: [RULE] });
+    expect(await client.status()).toMatchObject({ rulesPaused: true });
+    expect(await client.resume()).toEqual({ isPaused: false, isNew: true, rules: 1, ended: 0 });
+    expect(await client.table()).toEqual({ isPaused: false, rules: [RULE] });
   });
 
   test('the conversations', async () => {
@@ -209,10 +223,18 @@ describe('a question about rules that is not in order', () => {
     expect(steering.asked.at(-1)).toEqual({ ...packet, names: [] });
   });
 
+  test('panic asks for nothing but to be called', async () => {
+    const { place, steering } = await startAgent();
+    expect((await ask(place, 'POST', PATHS.panic)).json()).toMatchObject({ isPaused: true });
+    expect(steering.isPaused).toBe(true);
+  });
+
   test.each([
     ['PUT', PATHS.rules, 'GET, POST'],
     ['HEAD', PATHS.rules, 'GET'],
     ['GET', PATHS.explain, 'POST'],
+    ['GET', PATHS.panic, 'POST'],
+    ['GET', PATHS.resume, 'POST'],
     ['POST', PATHS.conversations, 'GET'],
     ['HEAD', PATHS.conversations, 'GET'],
     ['POST', PATHS.conversationEvents, 'GET'],

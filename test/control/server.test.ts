@@ -49,7 +49,7 @@ describe('a question that is in order', () => {
     expect(answer.status).toBe(200);
     expect(answer.headers['content-type']).toMatch(/^application\/json/);
     expect(answer.headers['cache-control']).toBe('no-store');
-    expect(answer.json()).toEqual({ agent: FACTS, ...STATUS, rules: [RULE] });
+    expect(answer.json()).toEqual({ agent: FACTS, ...STATUS, rulesPaused: false, rules: [RULE] });
   });
 
   test('leases are kept as asked, and come back as they stand', async () => {
@@ -166,6 +166,8 @@ describe('a question that is not in order', () => {
 
   test.each([
     ['DELETE', PATHS.status, 'GET'],
+    ['HEAD', PATHS.agent, 'GET'],
+    ['POST', PATHS.agent, 'GET'],
     ['HEAD', PATHS.status, 'GET'],
     ['HEAD', PATHS.events, 'GET'],
     ['POST', PATHS.events, 'GET'],

@@ -11,10 +11,15 @@ import { realSystem } from '../../src/system/system.ts';
 
 const DRAIN = { conversations: 'drain', dryRun: false } as const;
 
-function started(): Steering {
-  const steering = startSteering(realSystem, FOREGROUND_RULES, (_key, error) => {
-    if (error !== undefined) throw error;
-  });
+async function started(): Promise<Steering> {
+  const steering = await startSteering(
+    realSystem,
+    FOREGROUND_RULES,
+    (_key, error) => {
+      if (error !== undefined) throw error;
+    },
+    'relay',
+  );
   onTestFinished(() => steering[Symbol.asyncDispose]());
   return steering;
 }
@@ -47,7 +52,7 @@ async function said(port: number, text: string): Promise<string> {
 }
 
 test('a rule of this process carries real bytes, says what happens, and ends with it', async () => {
-  const steering = started();
+  const steering = await started();
   const [target, port] = [await echo(), await freePort()];
   const rule = `in tcp 127.0.0.2:${port} -> 127.0.0.1:${target}`;
   await steering.edit({ kind: 'add', rules: [{ id: 'web', rule }] }, DRAIN);
@@ -74,7 +79,7 @@ test('a rule of this process carries real bytes, says what happens, and ends wit
 });
 
 test('the port on which natward hears announcements is its own', async () => {
-  const steering = started();
+  const steering = await started();
   const adding = steering.edit({ kind: 'add', rules: [{ rule: 'in udp 5350 -> 10.0.0.5:80' }] }, DRAIN);
   await expect(adding).rejects.toMatchObject({
     code: 'CONFLICT',
@@ -83,7 +88,7 @@ test('the port on which natward hears announcements is its own', async () => {
 });
 
 test('what goes in a circle through addresses of this host is refused', async () => {
-  const steering = started();
+  const steering = await started();
   const port = await freePort();
   const rules = [
     { rule: `in tcp 127.0.0.2:${port} -> 127.0.0.3:${port}` },

@@ -66,6 +66,44 @@ describe('a rule that does not match says why', () => {
     expect(mismatch(rule(line, 'a'), { ...packet, ...other }, around)).toBe(reason);
   });
 
+  test.each<[line: string, destination: string, reason: string | undefined]>([
+    ['in tcp 80 -> :81', '10.0.0.9', 'it is for what comes to this host'],
+    ['in tcp 80 -> :81', '2001:db8::9', 'it is for what comes to this host'],
+    ['in tcp 80 -> :81', '10.1.0.1', undefined],
+    ['in tcp 80 -> :81', '2001:db8::1', undefined],
+    ['in tcp 80 -> :81', '127.0.0.9', undefined],
+    ['in tcp 80 -> :81', '0.0.0.0', undefined],
+    ['in tcp 80 -> :81', '::', undefined],
+    ['in tcp 80 -> :81', '224.0.0.251', undefined],
+    ['in tcp 80 -> :81', 'ff02::fb', undefined],
+    ['in tcp 80 -> :81', '255.255.255.255', undefined],
+    ['in tcp 10.0.0.0/8:80 -> :81', '10.0.0.9', undefined],
+    ['out tcp :80 -> :81', '10.1.0.1', 'it is for what goes to other hosts'],
+    ['out tcp :80 -> :81', '::1', 'it is for what goes to other hosts'],
+    ['out tcp :80 -> :81', '0.0.0.0', 'it is for what goes to other hosts'],
+    ['out tcp :80 -> :81', '10.0.0.9', undefined],
+    ['out tcp :80 -> :81', 'ff02::fb', undefined],
+    ['out tcp 10.0.0.0/8:80 -> :81', '10.1.0.1', undefined],
+  ])('%s for what is sent to %s: %s', (line, address, reason) => {
+    const one = rule(line, 'a');
+    const other = { ...packet, direction: one.direction, destination: { address, port: 80 } };
+    expect(mismatch(one, other, around)).toBe(reason);
+  });
+
+  test('an address with its zone is this host’s where the address is', () => {
+    const surroundings = { ...around, ownAddresses: ['fe80::1%eth0'] };
+    for (const address of ['fe80::1%eth0', 'fe80::1']) {
+      const local = { ...packet, destination: { address, port: 80 } };
+      expect(mismatch(rule('in tcp 80 -> :81', 'a'), local, surroundings)).toBeUndefined();
+    }
+  });
+
+  test('what a socket of this host got has come to this host, by an address that no interface has, too', () => {
+    const routed = { ...packet, destination: { address: '198.51.100.7', port: 80 } };
+    const relay = { ...around, hasArrived: true };
+    expect(mismatch(rule('in tcp 80 -> :81', 'a'), routed, relay)).toBeUndefined();
+  });
+
   test('one that is off says so first', () => {
     expect(mismatch(rule('out udp 1 -> :81', 'a', false), packet, around)).toBe('it is disabled');
   });

@@ -76,6 +76,7 @@ describe('a rule that can never match', () => {
     ['in tcp 80 on eth0,eth1 -> nas', 'in tcp 80 on eth1 -> nas'],
     ['in tcp 80 mac 02:00:00:00:00:01 -> nas', 'in tcp 80 mac 02:00:00:00:00:01 from LOCAL -> nas'],
     ['in tcp 80 -> nas', 'in tcp 80 when mon 08:00-09:00 -> nas'],
+    ['in tcp 80 -> nas', 'in tcp 10.0.0.1,127.0.0.1:80 -> nas'],
     ['out tcp :80 -> monitor', 'out tcp 192.0.2.1:80 -> :81'],
     ['in tcp 80-90 -> :80-90', 'in tcp 10.0.0.1:80 -> nas'],
     ['in tcp 80-90 -> :85', 'in tcp 80 -> nas'],
@@ -87,6 +88,11 @@ describe('a rule that can never match', () => {
   test.each([
     ['in tcp 80 -> nas', 'in tcp+udp 80 -> nas'],
     ['in tcp 80 -> nas', 'out tcp 80 -> nas'],
+    // What passes through, and what this host sends to itself, is not for a rule without an address.
+    ['in tcp 80 -> nas', 'in tcp 192.0.2.1:80 -> nas'],
+    ['in tcp 80 -> nas', 'in tcp 10.0.0.0/8:80 -> nas'],
+    ['out tcp :80 -> monitor', 'out tcp 10.0.0.1:80 -> :81'],
+    ['out tcp :80 -> monitor', 'out tcp 10.0.0.0/8:80 -> :81'],
     ['in tcp 80-90,~85 -> nas', 'in tcp 84-86 -> nas'],
     ['in tcp 10.0.0.0/8:80 -> nas', 'in tcp 80 -> nas'],
     ['in tcp 10.0.0.0/8:80 -> nas', 'in tcp 10.0.0.1,192.0.2.1:80 -> nas'],

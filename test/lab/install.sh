@@ -3,6 +3,6 @@
 # Where that cannot be, the lab's tests report themselves as skipped.
 set -euo pipefail
 
-packages=(systemd miniupnpd miniupnpd-nftables nftables miniupnpc natpmpc iproute2 socat conntrack tcpdump)
+packages=(systemd miniupnpd miniupnpd-nftables nftables miniupnpc natpmpc iproute2 iptables socat conntrack tcpdump)
 packages+=(transmission-daemon qbittorrent-nox deluged deluge-web)
 bash "$(dirname "$0")/../../scripts/apt-install.sh" lab "${packages[@]}"

@@ -9,6 +9,34 @@ import { describeLab, rowsOf, rule } from './support/suite.ts';
 const DIST = fileURLToPath(new URL('../../dist/bin', import.meta.url));
 const CONFIG = '/etc/natward/config.toml';
 
+/** What the kernel's rules need of a process, and what it must not get. Takes down what it puts up. */
+const PROBE = `
+[ "$(id -u)" != 0 ]
+nft -f - <<RULES
+table inet natward_probe {
+  chain c {
+    type nat hook prerouting priority -105
+    meta l4proto tcp ct mark set 0x10000 dnat ip to 192.0.2.1
+  }
+}
+RULES
+nft -j list table inet natward_probe
+nft delete table inet natward_probe
+forward=$(cat /proc/sys/net/ipv4/ip_forward)
+echo 1 >/proc/sys/net/ipv4/ip_forward
+grep 1 /proc/sys/net/ipv4/ip_forward
+echo $forward >/proc/sys/net/ipv4/ip_forward
+accounts=$(cat /proc/sys/net/netfilter/nf_conntrack_acct)
+echo $accounts >/proc/sys/net/netfilter/nf_conntrack_acct
+conntrack -L
+ip rule add fwmark 0x10000/0xffff0000 table 4242 protocol 110
+ip route add default dev lo table 4242
+ip route flush table 4242
+ip rule del fwmark 0x10000/0xffff0000 table 4242 protocol 110
+grep ' /proc/sys ro,' /proc/self/mountinfo
+`;
+const FACTS = 'nft list ruleset; ip rule; ip route show table all; cat /proc/sys/net/ipv4/ip_forward';
+
 describeLab('the service under systemd', {}, (lab) => {
   let machine: Machine;
   beforeAll(async () => {
@@ -49,9 +77,9 @@ describeLab('the service under systemd', {}, (lab) => {
     });
     const state = await shell(`cat /proc/${await shown('MainPID')}/status`);
     expect(state).toMatch(/^Uid:\t(?!0\t)/m);
-    // CAP_NET_BIND_SERVICE, and nothing else.
-    expect(state).toMatch(/^CapBnd:\t0{13}400$/m);
-    expect(state).toMatch(/^CapEff:\t0{13}400$/m);
+    // CAP_NET_BIND_SERVICE and CAP_NET_ADMIN, and nothing else.
+    expect(state).toMatch(/^CapBnd:\t0{12}1400$/m);
+    expect(state).toMatch(/^CapEff:\t0{12}1400$/m);
     expect(state).toMatch(/^Seccomp:\t2$/m);
   });
 
@@ -66,6 +94,40 @@ describeLab('the service under systemd', {}, (lab) => {
     expect(await add('in tcp 10000-14999 -> 192.0.2.1:80')).toMatchObject({ code: 0, stderr: '' });
     expect(await shell('ss -ltn | wc -l').then(Number)).toBeGreaterThan(5000);
     expect(await natward('rule remove 1 2')).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  test('a panic while it is stopped has it start with its rules off', async () => {
+    expect(await natward(`rule add 'in tcp 80 -> 192.0.2.1:80'`)).toMatchObject({ code: 0, stderr: '' });
+    await shell('systemctl stop natward');
+    expect(await natward('rule panic')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('one that remembers in /var/lib/natward starts with its rules off'),
+    });
+    await shell('systemctl start natward');
+    expect((await natward('rule list')).stdout).toMatch(/^RULES ARE OFF: .*\n1 /);
+    expect(await shell('ss -ltn')).not.toContain(':80 ');
+    expect(await natward('rule resume')).toMatchObject({ code: 0, stdout: 'rules are on again: 1 rule\n' });
+    expect(await shell('ss -ltn')).toContain(':80 ');
+    expect(await natward('rule remove 1')).toMatchObject({ code: 0, stderr: '' });
+    await until(kept);
+  });
+
+  test('from inside its sandbox the programs of the kernel’s rules work, and of its settings the network’s', async () => {
+    await shell(`cat >/opt/probe <<'EOF'\n${PROBE}EOF\nchmod 755 /opt/probe`);
+    // The very sandbox, with another program in it.
+    await shell(
+      "sed 's/^ExecStart=.*/ExecStart=\\/bin\\/sh -eux \\/opt\\/probe/; s/^Type=.*/Type=oneshot/; /^Restart=/d; /Directory=/d' " +
+        '/etc/systemd/system/natward.service >/etc/systemd/system/probe.service; systemctl daemon-reload',
+    );
+    const before = await shell(FACTS);
+    const probe = await machine.exec([
+      'sh',
+      '-c',
+      'systemctl start probe || journalctl --unit probe --no-pager',
+    ]);
+    expect(probe).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(await shell(FACTS)).toBe(before);
+    await shell('rm /etc/systemd/system/probe.service; systemctl daemon-reload');
   });
 
   test('reload takes a new configuration, and a broken one changes nothing', async () => {

@@ -1,6 +1,7 @@
 /** `natward agent`: the background lease keeper, in this process. */
 
 import { runDaemon } from '../../control/daemon.ts';
+import type { EngineChoice } from '../../control/engines.ts';
 import { EXIT } from '../exit.ts';
 import { printEvent } from '../lease-words.ts';
 import { print, printError, printJsonLine } from '../output.ts';
@@ -8,18 +9,20 @@ import { print, printError, printJsonLine } from '../output.ts';
 interface AgentFlags {
   readonly config?: string;
   readonly onExit?: 'release' | 'keep';
+  readonly engine?: EngineChoice;
   readonly json?: true;
 }
 
 export async function run(
   version: string,
-  { config, onExit, json }: AgentFlags,
+  { config, onExit, engine, json }: AgentFlags,
   signal: AbortSignal,
 ): Promise<void> {
   const errors = await runDaemon({
     version,
     config,
     onExit,
+    engine,
     signal,
     onEvent: (event) => (json ? printJsonLine(event) : printEvent(event)),
     onReady: (place) => {

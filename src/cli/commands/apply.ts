@@ -1,6 +1,7 @@
 /** `natward apply`: makes the user's rules and kept requests be what a file says. */
 
 import { connectAgent } from '../../control/client.ts';
+import type { EngineChoice } from '../../control/engines.ts';
 import { type DesiredState, nameOfFile, parseDesired, readText } from '../../control/desired.ts';
 import { carryOut, type KeepChanges, keepChanges, type KeepOutcome } from '../../control/desired-keeps.ts';
 import type { ForegroundKeeper } from '../../control/local.ts';
@@ -11,12 +12,13 @@ import { EXIT, exitCodeOf } from '../exit.ts';
 import { printDropped, printLeaseErrors, printLeases } from '../lease-words.ts';
 import { print, printError, printJson, printJsonLine } from '../output.ts';
 import { printEdit, unchangedWords } from '../rule-words.ts';
-import { workHere } from '../working-here.ts';
+import { refuseEngine, workHere } from '../working-here.ts';
 import { exitCodeOfLeases } from './keep.ts';
 
 export interface ApplyFlags {
   readonly dryRun?: true;
   readonly cut?: true;
+  readonly engine?: EngineChoice;
   readonly json?: true;
 }
 
@@ -43,18 +45,23 @@ export async function run(
   const json = flags.json === true;
   const agent = await connectAgent();
   if (agent !== undefined) {
+    refuseEngine(flags.engine, agent);
     await applyThere(agent, desired, options, { json, signal });
     return;
   }
   const { rules = [], keeps = [] } = desired;
   const stays = !options.dryRun && rules.length + keeps.length > 0;
-  await workHere(version, { stays, isTold: true, json, signal }, async (keeper, end) => {
-    const steps = await begin(keeper, desired, options);
-    if (json) (stays ? printJsonLine : printJson)(documentOf(steps, NOTHING, options));
-    else printSteps(steps, options);
-    // What comes of it is told by events.
-    if (stays && steps.keeps) await carryOut(keeper, steps.keeps, { timeoutMs: ANSWER_MS, signal: end });
-  });
+  await workHere(
+    version,
+    { stays, isTold: true, json, signal, engine: flags.engine },
+    async (keeper, end) => {
+      const steps = await begin(keeper, desired, options);
+      if (json) (stays ? printJsonLine : printJson)(documentOf(steps, NOTHING, options));
+      else printSteps(steps, options);
+      // What comes of it is told by events.
+      if (stays && steps.keeps) await carryOut(keeper, steps.keeps, { timeoutMs: ANSWER_MS, signal: end });
+    },
+  );
 }
 
 /** Checks all of it, and changes the rules unless it is a dry run. Throws before anything is changed. */

@@ -3,14 +3,16 @@
 import { connectAgent } from '../../control/client.ts';
 import { nameOfFile, readText } from '../../control/desired.ts';
 import { addImported, type ImportedRules, importText } from '../../control/desired-import.ts';
+import type { EngineChoice } from '../../control/engines.ts';
 import type { EditOptions, EditReport } from '../../control/protocol.ts';
 import { EXIT } from '../exit.ts';
 import { print, printJson, printJsonLine } from '../output.ts';
 import { printEdit } from '../rule-words.ts';
-import { workHere } from '../working-here.ts';
+import { refuseEngine, workHere } from '../working-here.ts';
 
 export interface ImportFlags {
   readonly dryRun?: true;
+  readonly engine?: EngineChoice;
   readonly json?: true;
 }
 
@@ -25,6 +27,7 @@ export async function run(
   const json = flags.json === true;
   const agent = await connectAgent();
   if (agent !== undefined) {
+    refuseEngine(flags.engine, agent);
     const report = await addImported(agent, imported, options);
     if (json) printJson(documentOf(report, imported, options));
     else printImport(report, imported, options);
@@ -32,7 +35,7 @@ export async function run(
     return;
   }
   const stays = !options.dryRun && imported.rules.length > 0;
-  await workHere(version, { stays, isTold: true, json, signal }, async (keeper) => {
+  await workHere(version, { stays, isTold: true, json, signal, engine: flags.engine }, async (keeper) => {
     const report = await addImported(keeper, imported, options);
     if (json) (stays ? printJsonLine : printJson)(documentOf(report, imported, options));
     else printImport(report, imported, options);

@@ -1,6 +1,7 @@
 /** `natward keep`: hands the specs to the running agent; without one, keeps them in this terminal. */
 
 import { connectAgent } from '../../control/client.ts';
+import type { EngineChoice } from '../../control/engines.ts';
 import { parseDyndns, parseRun, parseShell, parseSync, parseWebhook } from '../../control/hooks.ts';
 import {
   type AgentClient,
@@ -17,7 +18,7 @@ import { printLeaseErrors, printLeases } from '../lease-words.ts';
 import type { GatewayFlags } from '../options.ts';
 import { print, printJson } from '../output.ts';
 import { parseSpec, resolveSpec } from '../../control/spec.ts';
-import { workHere } from '../working-here.ts';
+import { refuseEngine, workHere } from '../working-here.ts';
 
 export interface KeepFlags extends GatewayFlags {
   readonly lifetime: number;
@@ -30,6 +31,7 @@ export interface KeepFlags extends GatewayFlags {
   readonly webhook?: readonly string[];
   readonly sync?: readonly string[];
   readonly dyndns?: readonly string[];
+  readonly engine?: EngineChoice;
 }
 
 export async function run(
@@ -40,8 +42,12 @@ export async function run(
 ): Promise<void> {
   const requests = await Promise.all(texts.map((text) => requestOf(text, flags)));
   const agent = await connectAgent();
-  if (agent === undefined) await keepHere(version, requests, flags, signal);
-  else await keepThere(agent, requests, flags, signal);
+  if (agent === undefined) {
+    await keepHere(version, requests, flags, signal);
+    return;
+  }
+  refuseEngine(flags.engine, agent);
+  await keepThere(agent, requests, flags, signal);
 }
 
 async function requestOf(text: string, flags: KeepFlags): Promise<KeepRequest> {
@@ -105,8 +111,8 @@ async function keepHere(
   flags: KeepFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  const json = flags.json === true;
-  await workHere(version, { stays: true, isTold: false, json, signal }, async (keeper, end) => {
+  const [json, engine] = [flags.json === true, flags.engine];
+  await workHere(version, { stays: true, isTold: false, json, signal, engine }, async (keeper, end) => {
     await keeper.keep(requests, { owner: USER_OWNER, timeoutMs: flags.timeout, signal: end });
   });
 }

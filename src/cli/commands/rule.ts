@@ -1,16 +1,24 @@
 /** `natward rule`: the rule table of the running agent, or of this terminal. */
 
 import { connectAgent } from '../../control/client.ts';
+import type { EngineChoice } from '../../control/engines.ts';
 import type { EditOptions, EditReport, RuleEdit, RuleStatus } from '../../control/protocol.ts';
 import { NatwardError } from '../../errors.ts';
 import { parseAddress } from '../../net/address.ts';
 import type { Endpoint } from '../../net/endpoint.ts';
 import { parsePort } from '../../net/port-range.ts';
 import { EXIT } from '../exit.ts';
-import { printJson, printJsonLine } from '../output.ts';
-import { printConversationEvent, printEdit, printExplanation, printRule, printRules } from '../rule-words.ts';
+import { print, printError, printJson, printJsonLine } from '../output.ts';
+import {
+  printConversationEvent,
+  printEdit,
+  printExplanation,
+  printPause,
+  printRule,
+  printRules,
+} from '../rule-words.ts';
 import { runningAgent } from '../running-agent.ts';
-import { workHere } from '../working-here.ts';
+import { refuseEngine, workHere } from '../working-here.ts';
 
 interface JsonFlag {
   readonly json?: true;
@@ -26,6 +34,7 @@ interface AddFlags extends EditFlags {
   readonly id?: string;
   readonly before?: string;
   readonly disabled?: true;
+  readonly engine?: EngineChoice;
 }
 
 /** Of a client that is not named: one of those that systems choose from. */
@@ -37,16 +46,17 @@ export async function add(
   flags: AddFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  const { id, description, before } = flags;
+  const { id, description, before, engine } = flags;
   const document = { id, rule, description, enabled: flags.disabled !== true };
   const edit: RuleEdit = { kind: 'add', rules: [document], before };
   const agent = await connectAgent();
   if (agent !== undefined) {
+    refuseEngine(flags.engine, agent);
     report(await agent.edit(edit, optionsOf(flags)), flags);
     return;
   }
   const [stays, json] = [flags.dryRun !== true, flags.json === true];
-  await workHere(version, { stays, isTold: true, json, signal }, async (keeper) => {
+  await workHere(version, { stays, isTold: true, json, signal, engine }, async (keeper) => {
     const done = await keeper.edit(edit, optionsOf(flags));
     // Events follow, a line each.
     if (stays && json) printJsonLine(done);
@@ -82,9 +92,9 @@ function optionsOf({ dryRun, cut }: EditFlags): EditOptions {
 
 export async function list({ json }: JsonFlag): Promise<void> {
   const agent = await runningAgent();
-  const rules = await agent.rules();
-  if (json) printJson({ rules });
-  else printRules(rules);
+  const table = await agent.table();
+  if (json) printJson(table);
+  else printRules(table.rules, table.isPaused);
 }
 
 export async function show(
@@ -105,6 +115,21 @@ export async function show(
   }
   // Ctrl-C is how one ends watching.
   process.exitCode = EXIT.done;
+}
+
+/** All rules off, or on again: by the agent, else here. */
+export async function pause(what: 'panic' | 'resume', { json }: JsonFlag): Promise<void> {
+  // Nothing else has a use for it, and it reads rule books.
+  const control = await import('../../control/panic.ts');
+  const done = await control[what](printError);
+  if (json) printJson(done);
+  else if ('isPaused' in done) printPause(done);
+  else {
+    for (const one of done.removed) print(`removed from the kernel: ${one}`);
+    const next =
+      what === 'panic' ? 'starts with its rules off, until natward rule resume' : 'carries its rules out';
+    print(`no agent runs: one that remembers in ${done.books.join(' or ')} ${next}`);
+  }
 }
 
 function named(rules: readonly RuleStatus[], name: string): RuleStatus {

@@ -55,6 +55,8 @@ export function systemdUnit({ command, scope }: UnitSettings): string {
   ].join('\n');
 }
 
+const CAPABILITIES = 'CAP_NET_BIND_SERVICE CAP_NET_ADMIN';
+
 /** What any manager can do for a process that needs no privileges. */
 const USER_SANDBOX: readonly string[] = [
   'NoNewPrivileges=yes',
@@ -78,9 +80,10 @@ function systemSandbox(command: UnitSettings['command']): readonly string[] {
     'RuntimeDirectoryMode=0700',
     'ConfigurationDirectory=natward',
     ...USER_SANDBOX,
-    '# Rules may listen below port 1024. In a user namespace (PrivateUsers=) this would be worth nothing.',
-    'CapabilityBoundingSet=CAP_NET_BIND_SERVICE',
-    'AmbientCapabilities=CAP_NET_BIND_SERVICE',
+    "# Rules may listen below port 1024, or be the kernel's: nft, conntrack and ip inherit what changes its tables.",
+    '# In a user namespace (PrivateUsers=) neither would be worth anything.',
+    `CapabilityBoundingSet=${CAPABILITIES}`,
+    `AmbientCapabilities=${CAPABILITIES}`,
     'ProtectSystem=strict',
     ...homes(command),
     'PrivateTmp=yes',
@@ -91,6 +94,9 @@ function systemSandbox(command: UnitSettings['command']): readonly string[] {
     'ProtectKernelLogs=yes',
     'ProtectKernelModules=yes',
     'ProtectKernelTunables=yes',
+    "# Of those the network's alone: forwarding, and conntrack that counts.",
+    'ReadWritePaths=-/proc/sys/net',
+    'PrivateMounts=yes',
     'ProtectProc=invisible',
     'RemoveIPC=yes',
     '# No MemoryDenyWriteExecute: V8 writes the code that it runs.',

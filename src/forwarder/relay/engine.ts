@@ -19,6 +19,7 @@ import {
   checkCan,
   type Conversation,
   type EngineEvent,
+  type EngineName,
   type ForwardEngine,
   type Shortcoming,
 } from '../engine.ts';
@@ -50,6 +51,8 @@ export interface RelayOptions {
   readonly readHosts: () => HostsTexts;
   /** Files and sockets that this process may have open. */
   readonly fileLimit: number;
+  /** Who could carry what the relay cannot, and what that takes on this machine, for the words of a refusal. */
+  readonly kernelCan: string;
 }
 
 /** What the conversations are looked at by: how late an idle one may end. */
@@ -84,6 +87,7 @@ export class Relay implements ForwardEngine {
   readonly #taps = new Set<Tap>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #trouble: (key: string, error: NatwardError | undefined) => void = () => undefined;
+  #waits: (waiting: ApplyReport['waiting']) => void = () => undefined;
   /** Of accepting; undefined: there is none. */
   #troubleUntilMs: number | undefined;
   readonly #over = new AbortController();
@@ -133,7 +137,7 @@ export class Relay implements ForwardEngine {
   }
 
   shortcoming(rule: Rule): Shortcoming | undefined {
-    return relayShortcoming(rule);
+    return relayShortcoming(rule, this.#options.kernelCan);
   }
 
   apply(table: Table, options: ApplyOptions): Promise<ApplyReport> {
@@ -159,7 +163,7 @@ export class Relay implements ForwardEngine {
     this.#table = table;
     this.#states = states;
     this.#addresses = JSON.stringify(own);
-    this.gate.ownAddresses = own.map(({ address }) => address);
+    this.gate.know(own);
     this.names.keepOnly(new Set(table.flatMap(targetNames)));
     if (!this.#isWhole) this.#trouble('listen', undefined);
     this.#isWhole = true;
@@ -355,7 +359,8 @@ export class Relay implements ForwardEngine {
       if (this.#isWhole && JSON.stringify(this.#options.ownAddresses()) === this.#addresses) continue;
       try {
         // Another table may be on its way: the one to take again is the one that is there then.
-        await this.#inTurn(() => this.#apply(this.#table, { conversations: 'drain' }));
+        const report = await this.#inTurn(() => this.#apply(this.#table, { conversations: 'drain' }));
+        this.#waits(report.waiting);
       } catch (error) {
         if (this.#isEnding) return;
         this.#isWhole = false;
@@ -364,7 +369,7 @@ export class Relay implements ForwardEngine {
     }
   }
 
-  affected(table: Table): readonly Conversation[] {
+  async affected(table: Table): Promise<readonly Conversation[]> {
     const after = new Map(table.map((rule) => [rule.id, rule] as const));
     return [...this.#running]
       .filter((one) => {
@@ -379,11 +384,20 @@ export class Relay implements ForwardEngine {
     return this.gate.refusal(rule, packet.source.address);
   }
 
-  activity(): ReadonlyMap<string, Activity> {
+  carriedBy(_rule: Rule): readonly EngineName[] {
+    return CARRIED_BY;
+  }
+
+  /** Whoever can connect to it gets through: it listens as any program does. */
+  async obstacles(_rule: Rule, _packet?: FirstPacket): Promise<readonly string[]> {
+    return [];
+  }
+
+  async activity(): Promise<ReadonlyMap<string, Activity>> {
     return new Map([...this.#states].map(([id, state]) => [id, state.activity] as const));
   }
 
-  conversations(): readonly Conversation[] {
+  async conversations(): Promise<readonly Conversation[]> {
     return [...this.#running].filter((one) => one.hasBegun).map(shown);
   }
 
@@ -394,6 +408,10 @@ export class Relay implements ForwardEngine {
 
   onTrouble(listener: (key: string, error: NatwardError | undefined) => void): void {
     this.#trouble = listener;
+  }
+
+  onWaiting(listener: (waiting: ApplyReport['waiting']) => void): void {
+    this.#waits = listener;
   }
 
   async drain(limitMs: number): Promise<void> {
@@ -418,6 +436,7 @@ export class Relay implements ForwardEngine {
 }
 
 const DRAIN_LOOK_MS = 20;
+const CARRIED_BY: readonly EngineName[] = ['relay'];
 
 function shown(one: Running): Conversation {
   const { id, protocol, client, local, target, beganAtMs, bytesIn, bytesOut } = one;

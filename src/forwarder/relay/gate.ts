@@ -4,8 +4,10 @@ import { isNatwardError } from '../../errors.ts';
 import type { IpAddress } from '../../net/address.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
 import type { Clock } from '../../system/clock.ts';
-import { type AccessMatcher, compileAccess, formatAccessList, needsNames } from '../access.ts';
+import type { InterfaceAddress } from '../../system/routes.ts';
+import { type AccessMatcher, compileAccess } from '../access.ts';
 import { type FirstPacket, mismatch, type Surroundings } from '../decide.ts';
+import { asksForNames, denialOf, REFUSES, refuses } from '../denial.ts';
 import { decideHostsAccess, type HostsRule } from '../hosts-access.ts';
 import type { Rule } from '../rule.ts';
 import type { RuleState } from './rule-state.ts';
@@ -26,7 +28,6 @@ export interface GateOptions {
   readonly openPerClient: number;
 }
 
-const REFUSES = 'its rule refuses';
 /** Where the conversation came: the rules may be others once the names of its client are known. */
 interface PlaceRules {
   readonly states: readonly RuleState[];
@@ -35,12 +36,6 @@ interface PlaceRules {
 /** The files are read again so often at most. */
 const HOSTS_MS = 2000;
 
-/** A rule's own lists, compiled. */
-interface Lists {
-  readonly allow: AccessMatcher | undefined;
-  readonly deny: AccessMatcher | undefined;
-  readonly needsNames: boolean;
-}
 interface CompiledHosts extends HostsRule {
   readonly matches: AccessMatcher;
 }
@@ -50,31 +45,22 @@ interface Hosts {
   readonly byDaemon: Map<string, readonly CompiledHosts[]>;
 }
 
-const LISTS = new WeakMap<Rule, Lists>();
-
-function listsOf(rule: Rule): Lists {
-  let lists = LISTS.get(rule);
-  if (lists === undefined) {
-    const { allow, deny, hosts } = rule.access;
-    const all = [rule.from.clients, allow, deny].filter((list) => list !== undefined);
-    lists = {
-      allow: allow === undefined ? undefined : compileAccess(allow),
-      deny: deny === undefined ? undefined : compileAccess(deny),
-      needsNames: hosts !== undefined || all.some(needsNames),
-    };
-    LISTS.set(rule, lists);
-  }
-  return lists;
-}
-
 export class Gate implements Surroundings {
   ownAddresses: readonly IpAddress[] = [];
+  readonly hasArrived = true;
   readonly #options: GateOptions;
+  #own: readonly InterfaceAddress[] = [];
   #hosts: Hosts | undefined;
   #hostsUntilMs = 0;
 
   constructor(options: GateOptions) {
     this.#options = options;
+  }
+
+  /** The addresses of this host. */
+  know(own: readonly InterfaceAddress[]): void {
+    this.#own = own;
+    this.ownAddresses = own.map(({ address }) => address);
   }
 
   get weekday(): number {
@@ -92,7 +78,7 @@ export class Gate implements Surroundings {
   }
 
   admit(protocol: TransportProtocol, arrival: Arrival, place: PlaceRules): Promise<Admission> | Admission {
-    if (!place.states.some(({ rule }) => listsOf(rule).needsNames))
+    if (!place.states.some(({ rule }) => asksForNames(rule)))
       return this.#decide(protocol, arrival, place, []);
     return this.#options.names
       .namesOf(arrival.client.address)
@@ -106,32 +92,37 @@ export class Gate implements Surroundings {
     names: readonly string[],
   ): Admission {
     const packet: FirstPacket = { direction: 'in', protocol, source: client, destination: local, names };
-    // Listening on its addresses is how the relay keeps to a rule's interface.
-    const state = states.find(({ rule }) => mismatch(rule, withAdapter(packet, rule), this) === undefined);
+    const state = states.find(
+      ({ rule }) => mismatch(rule, this.#withAdapter(packet, rule), this) === undefined,
+    );
     if (state === undefined) return { state, reason: 'no rule is for it' };
     const { rule } = state;
-    if (rule.verdict === 'refuse' || rule.verdict === 'drop') return { state, reason: REFUSES };
+    if (refuses(rule)) return { state, reason: REFUSES };
     const reason =
       this.#denial(rule, client.address, names) ??
       state.admit(client.address, this.#options.clock, this.#options.openPerClient);
     return reason === undefined ? { state, reason } : { state, reason };
   }
 
+  /** The relay knows an interface by its addresses. Beside a rule for all of them, one for some listens on all as well. */
+  #withAdapter(packet: FirstPacket, { adapters }: Rule): FirstPacket {
+    if (adapters.length === 0) return packet;
+    const { address } = packet.destination;
+    const found = this.#own.find((one) => adapters.includes(one.interface) && one.address === address);
+    return { ...packet, adapter: found?.interface };
+  }
+
   /** What the rule says to a client that it is for: null where it may pass. */
   async refusal(rule: Rule, address: IpAddress): Promise<string | null> {
-    if (rule.verdict === 'refuse' || rule.verdict === 'drop') return REFUSES;
-    const names = listsOf(rule).needsNames ? await this.#options.names.namesOf(address) : [];
+    if (refuses(rule)) return REFUSES;
+    const names = asksForNames(rule) ? await this.#options.names.namesOf(address) : [];
     return this.#denial(rule, address, names) ?? null;
   }
 
   #denial(rule: Rule, address: IpAddress, names: readonly string[]): string | undefined {
-    const { allow, deny } = listsOf(rule);
     const client = { address, names };
-    if (deny?.(client))
-      return `it is one of those denied: ${formatAccessList(rule.access.deny as NonNullable<typeof rule.access.deny>)}`;
-    if (allow !== undefined && !allow(client)) {
-      return `it is none of those allowed: ${formatAccessList(rule.access.allow as NonNullable<typeof rule.access.allow>)}`;
-    }
+    const denied = denialOf(rule, client);
+    if (denied !== undefined) return denied;
     if (rule.access.hosts === undefined) return undefined;
     try {
       const found = this.#hostsOf(rule.access.hosts).find(({ matches }) => matches(client));
@@ -164,8 +155,4 @@ export class Gate implements Surroundings {
     }
     return rules;
   }
-}
-
-function withAdapter(packet: FirstPacket, { adapters }: Rule): FirstPacket {
-  return adapters.length === 0 ? packet : { ...packet, adapter: adapters[0] };
 }

@@ -3,10 +3,9 @@
 import type { Shortcoming } from '../engine.ts';
 import type { Rule } from '../rule.ts';
 
-const KERNEL = 'the kernel’s engine can (Linux, with CAP_NET_ADMIN)';
-
-export function relayShortcoming(rule: Rule): Shortcoming | undefined {
-  const needs = (field: string, reason: string, advice = `${KERNEL}.`): Shortcoming => ({
+/** `kernelCan` says who could carry the rule, and what that would take here. */
+export function relayShortcoming(rule: Rule, kernelCan: string): Shortcoming | undefined {
+  const needs = (field: string, reason: string, advice = `${kernelCan}.`): Shortcoming => ({
     field,
     reason,
     advice,
@@ -20,21 +19,21 @@ export function relayShortcoming(rule: Rule): Shortcoming | undefined {
     return needs(
       'via',
       'the relay does not choose interfaces',
-      `Write "as ADDRESS" with an address of that interface; ${KERNEL}.`,
+      `Write "as ADDRESS" with an address of that interface; ${kernelCan}.`,
     );
   if (rule.reflection !== undefined) return needs('reflect', 'the relay does not send packets back');
   if (rule.source?.address === 'client') {
     return needs(
       'as',
       'the relay cannot send from the client’s address',
-      `"proxy v2" tells a target that knows it; ${KERNEL}.`,
+      `"proxy v2" tells a target that knows it; ${kernelCan}.`,
     );
   }
   if (rule.verdict === 'drop' && rule.protocols.includes('tcp')) {
     return needs(
       'drop',
       'the relay cannot leave a TCP connection unanswered',
-      `Write "refuse", which answers with a reset; ${KERNEL}.`,
+      `Write "refuse", which answers with a reset; ${kernelCan}.`,
     );
   }
   if (rule.protocols.includes('udp')) {

@@ -16,7 +16,7 @@ export const idle: readonly Case[] = [
   {
     name: 'an idle TCP conversation is closed on both sides in time',
     protocol: 'tcp',
-    needs: ['TCP idle timeout'],
+    needs: ['TCP idle timeout', 'idle TCP closed'],
     async run(subject, context) {
       const target = await tcpTarget(context);
       const { at } = await subject.forward('tcp', target.endpoint, { idleMs: IDLE_MS });

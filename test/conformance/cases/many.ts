@@ -19,7 +19,7 @@ export const many: readonly Case[] = [
   {
     name: '5,000 conversations are open at once, each with its own bytes, and leave nothing behind',
     protocol: 'tcp',
-    alone: true,
+    alone: 'loads',
     limitMs: 90_000,
     async run(subject, context) {
       const target = await echoTarget(context);

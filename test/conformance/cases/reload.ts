@@ -21,7 +21,7 @@ export const reload: readonly Case[] = [
     name: '200 conversations of an unchanged rule lose nothing while the table is replaced 100 times',
     protocol: 'tcp',
     needs: ['reload'],
-    alone: true,
+    alone: 'loads',
     limitMs: 75_000,
     async run(subject, context) {
       const target = await echoTarget(context);
@@ -55,8 +55,8 @@ export const reload: readonly Case[] = [
     name: 'conversations that begin while the table is replaced are taken',
     protocol: 'tcp',
     needs: ['reload'],
-    alone: true,
-    limitMs: 30_000,
+    alone: 'loads',
+    limitMs: 60_000,
     async run(subject, context) {
       const target = await echoTarget(context);
       const { at, forwarder, rule } = await subject.forward('tcp', target.endpoint);

@@ -24,7 +24,7 @@ export const tcpFlow: readonly Case[] = [
   {
     name: 'a client that does not read costs no memory, and gets everything when it reads again',
     protocol: 'tcp',
-    alone: true,
+    alone: 'measures',
     limitMs: 40_000,
     async run(subject, context) {
       const download = new Pattern(5);
@@ -66,7 +66,7 @@ export const tcpFlow: readonly Case[] = [
   {
     name: '2,000 single bytes are echoed without waiting for one another',
     protocol: 'tcp',
-    alone: true,
+    alone: 'measures',
     async run(subject, context) {
       const target = await tcpTarget(context);
       const { at } = await subject.forward('tcp', target.endpoint);

@@ -1,9 +1,8 @@
-/** natward: an agent with a home of its own, told its rules by `natward apply`. */
+/** natward, by each of its engines: an agent with a home of its own, told its rules by `natward apply`. */
 
 import { spawn } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { untilListening } from '../listening.ts';
 import type { Endpoint, Forwarder, ForwardRule, Program } from '../program.ts';
@@ -11,53 +10,58 @@ import { ProgramProcess, usageOf } from './process.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../../dist/bin/natward.cjs', import.meta.url));
 const READY_LIMIT_MS = 15_000;
-const LOOK_EVERY_MS = 50;
 
 export const natward: Program = {
   name: 'natward',
   file: PROGRAM,
   lacks: { 'ICMP errors': 'no relay without raw sockets can send ICMP' },
-  setting: 'defaults',
-
-  async start(rules: readonly ForwardRule[], directory: string): Promise<Forwarder> {
-    const file = join(directory, 'rules.toml');
-    const env = { NATWARD_HOME: join(directory, 'home') };
-    const running = new ProgramProcess([process.execPath, PROGRAM, 'agent'], env);
-    let current: readonly ForwardRule[] = [];
-    const reload = async (next: readonly ForwardRule[]): Promise<void> => {
-      await writeFile(
-        file,
-        next.map((rule) => `[[rule]]\nrule = ${JSON.stringify(line(rule))}\n`).join('\n'),
-      );
-      const { code, output } = await run(['apply', file], env);
-      if (code !== 0) throw new Error(`natward apply: exit ${code}: ${output}`);
-      await untilListening(next, current);
-      current = next;
-    };
-    try {
-      await running.meanwhile(untilReady(env));
-      await running.meanwhile(reload(rules));
-    } catch (error) {
-      running.kill();
-      throw error;
-    }
-    return {
-      pid: running.pid,
-      usage: () => usageOf([running.pid]),
-      reload: (next) => running.meanwhile(reload(next)),
-      stop: ({ drain }) => running.stop('SIGTERM', drain ? 60_000 : 5000),
-      kill: () => running.kill(),
-    };
-  },
+  setting: 'the relay, defaults',
+  start: (rules, directory) => start('relay', rules, directory),
 };
 
-async function untilReady(env: Readonly<Record<string, string>>): Promise<void> {
-  for (const startedMs = performance.now(); ; await delay(LOOK_EVERY_MS)) {
-    const { code, output } = await run(['status', '--json'], env);
-    if (code === 0) return;
-    if (performance.now() - startedMs > READY_LIMIT_MS)
-      throw new Error(`natward status: exit ${code}: ${output}`);
+export const natwardKernel: Program = {
+  name: 'natward-kernel',
+  file: PROGRAM,
+  lacks: {
+    'connect timeout': 'the kernel does not connect: the client does, to the target',
+    'idle TCP closed': 'the kernel forgets an idle conversation and tells neither side',
+  },
+  setting: 'the nftables engine, defaults; all in a network namespace of its own',
+  isAlone: true,
+  start: (rules, directory) => start('nftables', rules, directory),
+};
+
+async function start(
+  engine: 'relay' | 'nftables',
+  rules: readonly ForwardRule[],
+  directory: string,
+): Promise<Forwarder> {
+  const file = join(directory, 'rules.toml');
+  const env = { NATWARD_HOME: join(directory, 'home') };
+  const running = new ProgramProcess([process.execPath, PROGRAM, 'agent', '--engine', engine], env);
+  let current: readonly ForwardRule[] = [];
+  const reload = async (next: readonly ForwardRule[]): Promise<void> => {
+    await writeFile(file, next.map((rule) => `[[rule]]\nrule = ${JSON.stringify(line(rule))}\n`).join('\n'));
+    const { code, output } = await run(['apply', file], env);
+    if (code !== 0) throw new Error(`natward apply: exit ${code}: ${output}`);
+    // What the kernel carries has no listener: it is carried once `apply` has ended.
+    if (engine === 'relay') await untilListening(next, current);
+    current = next;
+  };
+  try {
+    await running.said('listens on', 1, READY_LIMIT_MS);
+    await running.meanwhile(reload(rules));
+  } catch (error) {
+    running.kill();
+    throw error;
   }
+  return {
+    pid: running.pid,
+    usage: () => usageOf([running.pid]),
+    reload: (next) => running.meanwhile(reload(next)),
+    stop: ({ drain }) => running.stop('SIGTERM', drain ? 60_000 : 5000),
+    kill: () => running.kill(),
+  };
 }
 
 function line({ protocol, listen, target, allow, idleMs, connectTimeoutMs }: ForwardRule): string {

@@ -19,15 +19,17 @@ describe('systemdUnit()', () => {
     }
   });
 
-  test('the system’s unit has a user and directories of its own, and one capability: ports below 1024', () => {
+  test('the system’s unit has a user and directories of its own, and two capabilities: ports below 1024, the kernel’s rules', () => {
     const lines = systemdUnit({ command: COMMAND, scope: 'system' }).split('\n');
     expect(lines).toEqual(
       expect.arrayContaining([
         'DynamicUser=yes',
         'StateDirectory=natward',
         'RuntimeDirectory=natward',
-        'CapabilityBoundingSet=CAP_NET_BIND_SERVICE',
-        'AmbientCapabilities=CAP_NET_BIND_SERVICE',
+        'CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_NET_ADMIN',
+        'AmbientCapabilities=CAP_NET_BIND_SERVICE CAP_NET_ADMIN',
+        'ProtectKernelTunables=yes',
+        'ReadWritePaths=-/proc/sys/net',
         'ProtectHome=yes',
         'Type=notify',
         'WatchdogSec=60',
@@ -38,7 +40,7 @@ describe('systemdUnit()', () => {
 
   test('a user’s unit leaves out what only the system’s manager can do', () => {
     const unit = systemdUnit({ command: COMMAND, scope: 'user' });
-    for (const word of ['DynamicUser', 'network-online', 'CapabilityBoundingSet', 'multi-user']) {
+    for (const word of ['DynamicUser', 'network-online', 'Capabilit', '/proc/sys', 'multi-user']) {
       expect(unit).not.toContain(word);
     }
     expect(unit).toContain('WantedBy=default.target');

@@ -19,6 +19,9 @@ const unsteered = {
   edit: unasked,
   explain: unasked,
   conversations: unasked,
+  isPaused: false,
+  pause: unasked,
+  resume: unasked,
   follow: async function* () {},
 };
 const facts = {

@@ -23,6 +23,7 @@ import type {
   RuleKeeping,
   RuleStatus,
 } from '../../../src/agent/rule-keeping.ts';
+import type { PauseReport, RulePause } from '../../../src/agent/rule-pause.ts';
 import { AgentClient } from '../../../src/control/client.ts';
 import type { AgentFacts } from '../../../src/control/schema.ts';
 import {
@@ -135,23 +136,40 @@ export const EDITED: EditReport = {
   unchanged: 0,
   affected: [CONVERSATION],
   notes: [{ ruleId: 'web', position: 1, message: 'rule 1 can never match', advice: null }],
-  rules: [RULE],
+  rules: [{ id: RULE.id, position: RULE.position, text: RULE.text, waiting: null }],
 };
 
 /** As FakeKeeping. */
-export class FakeSteering implements RuleKeeping {
+export class FakeSteering implements RuleKeeping, RulePause {
   readonly asked: unknown[] = [];
   answerRules: readonly RuleStatus[] = [RULE];
   answerEdit: (edit: RuleEdit, options: EditOptions) => Promise<EditReport> = async () => EDITED;
   answerExplain: ExplainReport = {
     rule: RULE,
     refusal: null,
+    obstacles: ['Another program drops it.'],
     passed: [{ position: 1, id: 'first', reason: 'it is disabled' }],
   };
   told: readonly EngineEvent[] = [];
 
+  isPaused = false;
+
   async rules(): Promise<readonly RuleStatus[]> {
     return this.answerRules;
+  }
+
+  async pause(): Promise<PauseReport> {
+    return this.#turn(true);
+  }
+
+  async resume(): Promise<PauseReport> {
+    return this.#turn(false);
+  }
+
+  #turn(isPaused: boolean): PauseReport {
+    const isNew = this.isPaused !== isPaused;
+    this.isPaused = isPaused;
+    return { isPaused, isNew, rules: 1, ended: isPaused ? 2 : 0 };
   }
 
   edit(edit: RuleEdit, options: EditOptions): Promise<EditReport> {

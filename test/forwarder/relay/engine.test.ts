@@ -35,6 +35,24 @@ function on(name: string, address: string): InterfaceAddress {
 
 for (const [name, streams] of STREAMS) {
   describe(`places of the relay on ${name}`, () => {
+    test('a rule for one interface takes nothing of another, beside a rule for all of them', async () => {
+      const [first, second, port] = [await serve(echo), await serve(echo), await freePort()];
+      const [a, b] = [ownAddress(), ownAddress()];
+      const under = relayOn(streams, { own: [...LOOPBACK, on('eth0', a), on('eth1', b)] });
+      await under.apply(
+        `in tcp ${port} on eth0 -> 127.0.0.1:${first.port}`,
+        `in tcp ${port} -> 127.0.0.1:${second.port}`,
+      );
+      for (const [address, server] of [
+        [a, first],
+        [b, second],
+      ] as const) {
+        client({ address, port });
+        await server.accepted();
+      }
+      expect([first.peers.length, second.peers.length]).toEqual([1, 1]);
+    });
+
     test('a port goes from every address to one, to two and back, and its conversations go on', async () => {
       const [target, port] = [await serve(echo), await freePort()];
       const under = relayOn(streams);
@@ -84,7 +102,7 @@ for (const [name, streams] of STREAMS) {
       expect(under.troubles.size).toBe(0);
       const one = await udpPeer();
       one.send('a', { address: a, port });
-      await until(() => under.relay.activity().get('r3')?.conversations === 1);
+      await until(async () => (await under.relay.activity()).get('r3')?.conversations === 1);
     });
 
     test('a place of one address does not end the UDP of another, which drains', async () => {
@@ -103,7 +121,7 @@ for (const [name, streams] of STREAMS) {
       await until(() => one.heard.length === 2);
       // Every address is one of those where it still drains: it has to make room.
       await under.apply(`in udp ${port} -> 127.0.0.1:${target.port}`);
-      await until(() => under.relay.conversations().length === 0);
+      await until(async () => (await under.relay.conversations()).length === 0);
     });
 
     // The conversation's local address is the wildcard's, `::`, from which the target's family is taken: see udp.ts.
@@ -119,13 +137,13 @@ for (const [name, streams] of STREAMS) {
       // Nobody is there: a conversation may be over by the time it is looked at.
       const ended = () =>
         under.events.flatMap((event) => (event.type === 'closed' ? event.conversation : []));
-      const targets = () => [
+      const targets = async () => [
         ...new Set(
-          [...under.relay.conversations(), ...ended()].flatMap(({ target }) => target?.address ?? []),
+          [...(await under.relay.conversations()), ...ended()].flatMap(({ target }) => target?.address ?? []),
         ),
       ];
-      await until(() => targets().length === 2);
-      expect(targets().toSorted()).toEqual(['127.0.0.1', '::1']);
+      await until(async () => (await targets()).length === 2);
+      expect((await targets()).toSorted()).toEqual(['127.0.0.1', '::1']);
     });
 
     test('addresses of the host come and go, and its places with them', async () => {
@@ -141,7 +159,7 @@ for (const [name, streams] of STREAMS) {
       await until(() => early.error === 'ECONNREFUSED');
       under.host.own = [...LOOPBACK, on('vpn0', a)];
       await under.clock.advance(2000);
-      await until(() => under.relay.activity().size === 1);
+      await until(async () => (await under.relay.activity()).size === 1);
       await aWhile();
       const one = client(at);
       await one.hears('in');
@@ -184,7 +202,7 @@ for (const [name, streams] of STREAMS) {
       await under.clock.advance(2000);
       await applying;
       await under.clock.advance(2000);
-      expect([...under.relay.activity().keys()]).toEqual(['r1', 'r2']);
+      expect([...(await under.relay.activity()).keys()]).toEqual(['r1', 'r2']);
       await client({ address: a, port }).hears('new');
     });
 
@@ -204,7 +222,7 @@ for (const [name, streams] of STREAMS) {
         await until(() => late.error === 'ECONNREFUSED');
       }
       one.socket.destroy();
-      await until(() => under.relay.conversations().length === 0);
+      await until(async () => (await under.relay.conversations()).length === 0);
       await under.clock.advance(1000);
       await draining;
       expect(under.troubles.size).toBe(0);
@@ -216,7 +234,7 @@ for (const [name, streams] of STREAMS) {
         code: 'NO_RESOURCES',
         message: expect.stringMatching(/listens in 101 places, and this process may have 300 files/),
       });
-      expect(under.relay.activity().size).toBe(0);
+      expect((await under.relay.activity()).size).toBe(0);
     });
 
     test('no more conversations run than there are files for, and it is said until it is over', async () => {
@@ -225,12 +243,12 @@ for (const [name, streams] of STREAMS) {
       const at = { address: ownAddress(), port: await freePort() };
       await under.apply(`in tcp ${at.address}:${at.port} -> 127.0.0.1:${target.port} per-client 9`);
       const [one, two] = [client(at), client(at)];
-      await until(() => under.relay.conversations().length === 2);
+      await until(async () => (await under.relay.conversations()).length === 2);
       const three = client(at);
       await until(() => three.error === 'ECONNRESET');
       expect(under.troubles.get('accept')).toMatchObject({ code: 'NO_RESOURCES' });
       for (const peer of [one, two]) peer.socket.destroy();
-      await until(() => under.relay.conversations().length === 0);
+      await until(async () => (await under.relay.conversations()).length === 0);
       await under.clock.advance(11_000);
       expect(under.troubles.size).toBe(0);
       const four = client(at);

@@ -28,6 +28,7 @@ const relay = new Relay({
   ownAddresses: () => [],
   readHosts: () => ({ allow: '', deny: '' }),
   fileLimit: 4096,
+  kernelCan: 'the kernel’s engine can',
 });
 const probe = createServer();
 await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
@@ -36,4 +37,6 @@ await new Promise((resolve) => probe.close(resolve));
 const line = `in tcp 127.0.0.1:${port} -> 127.0.0.1:${targetPort}`;
 await relay.apply([{ ...parseRule(line), id: 'r1', enabled: true }], { conversations: 'drain' });
 process.stdout.write(`listens ${port}\n`);
-process.stdin.on('data', () => process.stdout.write(`open ${relay.conversations().length}\n`));
+process.stdin.on('data', () => {
+  void relay.conversations().then(({ length }) => process.stdout.write(`open ${length}\n`));
+});

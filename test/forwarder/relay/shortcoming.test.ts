@@ -13,7 +13,7 @@ test.each([
   ['in tcp+udp 80 -> 10.0.0.1 proxy v1', 'proxy'],
   ['in udp 80 -> 10.0.0.1 accept-proxy 10.0.0.2', 'accept-proxy'],
 ])('%s: the relay says what is too much for it (%s), why, and what would help', (line, field) => {
-  expect(relayShortcoming(named('r', line))).toEqual({
+  expect(relayShortcoming(named('r', line), 'the kernel’s engine can')).toEqual({
     field,
     reason: expect.stringMatching(/^(the relay|version 1) .*[^.]$/),
     advice: expect.stringMatching(/\.$/),
@@ -28,5 +28,5 @@ test.each([
   'in tcp+udp 80 -> monitor clone 10.0.0.9',
   'in tcp 80 -> refuse',
 ])('%s: the relay carries it', (line) => {
-  expect(relayShortcoming(named('r', line))).toBeUndefined();
+  expect(relayShortcoming(named('r', line), 'the kernel’s engine can')).toBeUndefined();
 });

@@ -30,9 +30,12 @@ export const STREAMS: readonly (readonly [name: string, streams: Streams])[] = [
 ];
 
 /** Waits for what real sockets bring about. */
-export async function until(condition: () => boolean, what: string = String(condition)): Promise<void> {
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string = String(condition),
+): Promise<void> {
   const endMs = performance.now() + PATIENCE_MS;
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() > endMs) throw new Error(`it never came to this: ${what}`);
     await pause(1);
   }
@@ -265,6 +268,7 @@ export function relayOn(
     ownAddresses: () => host.own,
     readHosts: () => host.hosts,
     fileLimit: options.fileLimit ?? 4096,
+    kernelCan: 'the kernel’s engine can',
   });
   const events: EngineEvent[] = [];
   relay.listen((event) => events.push(event));

@@ -57,7 +57,7 @@ for (const [name, streams] of STREAMS) {
       const one = client(at);
       const sent = noise(200_000);
       one.socket.end(sent);
-      await until(() => one.hasEnded && relay.conversations().length === 0);
+      await until(async () => one.hasEnded && (await relay.conversations()).length === 0);
       expect(clone.peers).toHaveLength(0);
       late.resolve({ addresses: ['127.0.0.1'], ttlSeconds: 9 });
       const copy = await clone.accepted();
@@ -136,7 +136,7 @@ for (const [name, streams] of STREAMS) {
       await until(() => peer.hasEnded);
       const told = encodeProxyHeader('v2', { ...FROM_PROXY, destination: { ...destination, port: at.port } });
       expect(peer.text).toBe(`${Buffer.from(told).toString('latin1')}first second`);
-      expect(relay.conversations()).toMatchObject([{ client: FROM_PROXY.source, bytesIn: 12 }]);
+      expect(await relay.conversations()).toMatchObject([{ client: FROM_PROXY.source, bytesIn: 12 }]);
       const copy = await clone.accepted();
       await until(() => copy.hasEnded);
       expect(copy.text).toBe('first second');
@@ -150,7 +150,7 @@ for (const [name, streams] of STREAMS) {
       const one = client(at);
       one.say('PROXY TCP4 203.0.113.7 198.51.100.1 4242 443\r\n');
       await (await target.accepted()).hears('PROXY TCP4 203.0.113.7');
-      expect(relay.conversations()).toMatchObject([{ client: { address: '127.0.0.1' } }]);
+      expect(await relay.conversations()).toMatchObject([{ client: { address: '127.0.0.1' } }]);
     });
 
     test('a client that a trusted peer names is denied by its own address', async () => {
@@ -168,7 +168,7 @@ for (const [name, streams] of STREAMS) {
       one.say(encodeProxyHeader('v2', 'local'));
       one.say('ping');
       await one.hears('ping');
-      expect(relay.conversations()).toMatchObject([{ client: { address: '127.6.0.1' } }]);
+      expect(await relay.conversations()).toMatchObject([{ client: { address: '127.6.0.1' } }]);
     });
 
     test('a trusted peer that says nothing, nonsense or half of it is turned away', async () => {
@@ -229,7 +229,7 @@ for (const [name, streams] of STREAMS) {
       under.names.known.set('nas', { addresses: ['127.0.0.77', '::1'], ttlSeconds: 5 });
       await under.apply(`in tcp ${at.address}:${at.port} -> nas:${target.port}`);
       await client(at).hears('here');
-      expect(under.relay.conversations()[0]?.target).toEqual({ address: '::1', port: target.port });
+      expect((await under.relay.conversations())[0]?.target).toEqual({ address: '::1', port: target.port });
     });
 
     test('the next target is turned to where the first has no name, and where it refuses', async () => {
@@ -258,8 +258,8 @@ for (const [name, streams] of STREAMS) {
       gone.socket.resetAndDestroy();
       late.resolve(['gone.example.org']);
       one.socket.destroy();
-      await until(() => relay.activity().get('r1')?.open === 0 && events.length === 5);
-      expect(relay.conversations()).toEqual([]);
+      await until(async () => (await relay.activity()).get('r1')?.open === 0 && events.length === 5);
+      expect(await relay.conversations()).toEqual([]);
     });
 
     test('while the names of a client are asked for its rule goes: it is not let in', async () => {
@@ -295,7 +295,7 @@ for (const [name, streams] of STREAMS) {
       host.hosts = { allow: '', deny: 'web: 127.0.0.1\n' };
       const one = client(at);
       await until(() => one.error === 'ECONNRESET');
-      expect(relay.activity().get('r1')?.lastRefusal).toMatch(/hosts\.deny:1 denies it/);
+      expect((await relay.activity()).get('r1')?.lastRefusal).toMatch(/hosts\.deny:1 denies it/);
       host.hosts = { allow: 'web: ALL\n', deny: 'ALL: ALL\n' };
       await clock.advance(2000);
       const two = client(at);
@@ -312,7 +312,7 @@ for (const [name, streams] of STREAMS) {
       });
       const one = client(at);
       await until(() => one.error === 'ECONNRESET');
-      expect(relay.activity().get('r1')?.lastRefusal).toMatch(/cannot read \/etc\/hosts\.allow/);
+      expect((await relay.activity()).get('r1')?.lastRefusal).toMatch(/cannot read \/etc\/hosts\.allow/);
     });
 
     test('files of hosts_access that nobody can read let nobody in', async () => {
@@ -320,7 +320,7 @@ for (const [name, streams] of STREAMS) {
       host.hosts = { allow: 'web ALL\n', deny: '' };
       const one = client(at);
       await until(() => one.error === 'ECONNRESET');
-      expect(relay.activity().get('r1')).toMatchObject({ conversations: 0, refused: 1 });
+      expect((await relay.activity()).get('r1')).toMatchObject({ conversations: 0, refused: 1 });
     });
 
     test('what is half closed has ten minutes of silence, and less where its rule says so', async () => {
@@ -330,22 +330,22 @@ for (const [name, streams] of STREAMS) {
       const peer = await target.accepted();
       await until(() => peer.hasEnded);
       await clock.advance(599_000);
-      expect(relay.conversations()).toHaveLength(1);
+      expect(await relay.conversations()).toHaveLength(1);
       await clock.advance(2000);
-      expect(relay.conversations()).toHaveLength(0);
+      expect(await relay.conversations()).toHaveLength(0);
     });
 
     test('what its rate holds up is not silent, and its wait ends with it', async () => {
       const { at, clock, relay, target } = await rule('rate 1kB/s idle 5s', () => undefined);
       const one = client(at);
       one.say(noise(60_000));
-      await until(() => (relay.conversations()[0]?.bytesIn ?? 0) > 20_000);
+      await until(async () => ((await relay.conversations())[0]?.bytesIn ?? 0) > 20_000);
       const peer = await target.accepted();
       await clock.advance(15_000);
-      expect(relay.conversations()).toHaveLength(1);
+      expect(await relay.conversations()).toHaveLength(1);
       const { pending } = clock;
       peer.socket.resetAndDestroy();
-      await until(() => relay.conversations().length === 0);
+      await until(async () => (await relay.conversations()).length === 0);
       await aWhile();
       expect(clock.pending).toBeLessThan(pending);
     });
@@ -358,7 +358,7 @@ for (const [name, streams] of STREAMS) {
       await until(() => names.asked.includes('never'));
       await clock.advance(4000);
       await until(() => one.error === 'ECONNRESET');
-      expect(relay.activity().get('r1')?.lastRefusal).toMatch(/no answer within 3 s/);
+      expect((await relay.activity()).get('r1')?.lastRefusal).toMatch(/no answer within 3 s/);
     });
   });
 
@@ -379,9 +379,9 @@ for (const [name, streams] of STREAMS) {
       return Buffer.concat(one.chunks).equals(sent);
     });
     expect(new Set(await Promise.all(conversations))).toEqual(new Set([true]));
-    await until(() => relay.conversations().length === 0);
+    await until(async () => (await relay.conversations()).length === 0);
     const bytes = sizes.reduce((sum, size) => sum + size, 0);
-    expect(relay.activity().get('r1')).toMatchObject({ bytesIn: bytes, bytesOut: bytes, open: 0 });
+    expect((await relay.activity()).get('r1')).toMatchObject({ bytesIn: bytes, bytesOut: bytes, open: 0 });
   });
 
   test(`monitor on ${name} leads to the same port of this host, and counts`, async () => {
@@ -397,7 +397,7 @@ for (const [name, streams] of STREAMS) {
     const one = client(at);
     one.say('watched');
     await one.hears('watched');
-    expect(under.relay.activity().get('r1')).toMatchObject({ bytesIn: 7, bytesOut: 7 });
+    expect((await under.relay.activity()).get('r1')).toMatchObject({ bytesIn: 7, bytesOut: 7 });
   });
 }
 

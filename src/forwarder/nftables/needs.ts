@@ -1,0 +1,84 @@
+/** What rules need of this machine beside the nft tables, and what keeps one from being carried just now. Pure. */
+
+import { type Family, isLoopback } from '../../net/address.ts';
+import type { Rule } from '../rule.ts';
+import { targetNames } from '../target.ts';
+import type { KernelRule } from './kernel-rule.ts';
+import { type Around, type Way, wayKey, wayOf } from './rewrite.ts';
+
+/** What the whole table needs. */
+export interface Needs {
+  /** Families in which packets go on to other hosts. */
+  readonly forwards: ReadonlySet<Family>;
+  /** Something goes to 127.0.0.0/8 that comes from elsewhere, or from there elsewhere. */
+  readonly loopback: boolean;
+  /** By wayKey. */
+  readonly ways: ReadonlyMap<string, Way>;
+}
+
+export function needsOf(rules: Iterable<KernelRule>, around: Around): Needs {
+  const forwards = new Set<Family>();
+  let loopback = false;
+  const ways = new Map<string, Way>();
+  for (const one of rules) {
+    const { rule } = one;
+    if (rule.verdict !== 'forward') continue;
+    const { destination, staysHere, way, families } = one.rewriteIn(around);
+    if (way !== undefined) ways.set(wayKey(way), way);
+    const isElsewhere = destination.kind !== 'kept' || way !== undefined;
+    if (rule.direction === 'in' && !staysHere && isElsewhere) {
+      for (const of of families) forwards.add(of);
+      if (rule.to.addresses.some((to) => to.kind === 'network' && isLoopback(to.address))) loopback = true;
+    }
+    if (destination.kind === 'address' && isLoopback(destination.addresses[4] ?? '')) loopback = true;
+  }
+  return { forwards, loopback, ways };
+}
+
+export interface Machine extends Around {
+  readonly adapters: ReadonlySet<string>;
+}
+
+/** Why the rule is not carried, or not all of it, for now: a full sentence. */
+export interface Lack {
+  readonly reason: string;
+  /** The rest of the rule can be carried meanwhile. */
+  readonly isPartial: boolean;
+}
+
+export function lackOf(rule: Rule, machine: Machine): Lack | undefined {
+  const { adapters, addressesOf } = machine;
+  const unnamed = rule.to.addresses.filter(
+    (one) => one.kind === 'name' && addressesOf(one.name).length === 0,
+  );
+  const [first] = unnamed;
+  if (first?.kind === 'name') {
+    const isPartial = unnamed.length < rule.to.addresses.length;
+    return { reason: `${first.name} has no address; it is looked up again.`, isPartial };
+  }
+  for (const name of targetNames(rule)) {
+    if (name === 'localhost') continue;
+    const found = addressesOf(name);
+    if (found.length === 0)
+      return { reason: `${name} has no address; it is looked up again.`, isPartial: false };
+    if (found.every(isLoopback)) {
+      const reason = `${name} stands for a loopback address of this host: write 127.0.0.1 if that is meant.`;
+      return { reason, isPartial: false };
+    }
+  }
+  const way = wayOf(rule);
+  if (way !== undefined && !adapters.has(way.adapter)) {
+    return { reason: `There is no interface ${way.adapter} yet; it is waited for.`, isPartial: false };
+  }
+  const absent = rule.adapters.filter((one) => !adapters.has(one));
+  if (absent.length > 0) {
+    return { reason: `There is no interface ${absent.join(', ')} yet; it is waited for.`, isPartial: true };
+  }
+  return undefined;
+}
+
+/** The names that the rule asks for. */
+export function namesOf({ to, targets, clone }: Rule): readonly string[] {
+  const asked = to.addresses.flatMap((one) => (one.kind === 'name' ? [one.name] : []));
+  return [...asked, ...targetNames({ targets, clone })].filter((name) => name !== 'localhost');
+}
