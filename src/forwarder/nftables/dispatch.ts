@@ -59,7 +59,7 @@ export function dispatchOf(root: string, candidates: readonly Candidate[], keeps
   const [plain, exact, byPort] = [elements(), { 4: elements(), 6: elements() }, elements()];
   for (const [number, own] of keys) {
     const [protocol, port] = [number < UDP ? 'tcp' : 'udp', number % UDP] as const;
-    const all = merged(Array.isArray(own) ? own : [own as Candidate], wide, places, protocol, port);
+    const all = merged(Array.isArray(own) ? own : [own], wide, places, protocol, port);
     if (all.length === 0) continue;
     const key = `${protocol} . ${port}`;
     if (!keepsMarks && areElements(all)) {
@@ -106,8 +106,10 @@ export function dispatchOf(root: string, candidates: readonly Candidate[], keeps
 }
 
 /** Of one root all that name no address ask the same of it. */
-function destinationsOf(candidates: readonly Candidate[]): readonly string[] {
-  return [...new Set(candidates.flatMap(({ destination }) => (destination === '' ? [] : [destination])))];
+function destinationsOf(candidates: readonly Candidate[]): ReadonlySet<string> {
+  const all = new Set<string>();
+  for (const { destination } of candidates) if (destination !== '') all.add(destination);
+  return all;
 }
 
 function isNarrow({ ports: [first, ...others] }: Candidate): boolean {

@@ -40,11 +40,11 @@ import { KernelRule } from './kernel-rule.ts';
 import { KnownNames } from './known-names.ts';
 import { MarkBook, type MarkedRule } from './mark-book.ts';
 import { numberOf } from './marks.ts';
-import { type Lack, lackOf, type Machine, namesOf, needsOf } from './needs.ts';
+import { type Lack, lackOf, type Machine, needsOf } from './needs.ts';
 import { obstaclesOf } from './obstacles.ts';
 import { Plumber } from './plumber.ts';
 import type { Plumbing } from './plumbing.ts';
-import { wayOf } from './rewrite.ts';
+import { namesOf } from './rewrite.ts';
 import { MAIN_TABLE, rulesetOf, TABLES } from './ruleset.ts';
 import { kernelShortcoming } from './shortcoming.ts';
 import { Tally } from './tally.ts';
@@ -122,7 +122,7 @@ export class KernelEngine implements ForwardEngine {
     this.#names = new KnownNames(options.names, options.clock, () => this.#renew());
     this.#flows = new KernelFlows({
       ...options,
-      ids: () => this.#marks.ids,
+      marks: this.#marks,
       say: (key, error) => this.#say(key, error),
     });
     this.#watching = this.#watch();
@@ -158,11 +158,15 @@ export class KernelEngine implements ForwardEngine {
     if (this.#isEnding)
       throw new NatwardError('ABORTED', 'the kernel’s engine takes no table any more: it ends');
     const called = (rule: Rule) => `rule ${rule.id} (${formatRule(rule)})`;
-    const carried = table.flatMap(({ rule, isCarried }) => (isCarried && rule.enabled ? [rule] : []));
-    for (const rule of carried) checkCan(this, rule, called);
+    const carried: Rule[] = [];
+    for (const { rule, isCarried } of table) if (isCarried && rule.enabled) carried.push(rule);
     await this.#adopt();
-    const plan = await this.#marks.plan(carried, (left) => this.#idle(left));
-    await this.#names.want(new Set(carried.flatMap(namesOf)));
+    const plan = await this.#marks.plan(
+      carried,
+      (rule) => checkCan(this, rule, called),
+      (going) => this.#idle(going),
+    );
+    await this.#names.want(namesIn(plan.marked));
     const before = { table: this.#table, marked: this.#marks.marked, retired: this.#marks.retired };
     const open = plan.left.length === 0 ? new Map<number, number>() : await this.#flows.openByMark();
     if (plan.spared.length > 0) await this.#sample();
@@ -249,8 +253,7 @@ export class KernelEngine implements ForwardEngine {
       const { waiting } = await this.#plumber.apply(plumbing);
       // Some settings are there only now that the kernel has what they are of.
       if (this.#plumber.originals().size !== planned.size) await load(this.#plumber.originals());
-      for (const { rule } of waiting.size === 0 ? [] : carried) {
-        const way = wayOf(rule);
+      for (const { rule, way } of waiting.size === 0 ? [] : carried) {
         const reason = way === undefined ? undefined : waiting.get(this.#ways.numberOf(way) ?? 0);
         if (reason !== undefined) lacks.set(rule.id, { reason, isPartial: true });
       }
@@ -287,14 +290,21 @@ export class KernelEngine implements ForwardEngine {
   /** The rules that can be carried now, and what the others lack. */
   #ready(machine: Machine): { rules: readonly KernelRule[]; lacks: Map<string, Lack> } {
     const lacks = new Map<string, Lack>();
-    const rules = this.#table.flatMap(({ rule, isCarried }): KernelRule[] => {
-      if (!rule.enabled || !this.#isInTime(rule)) return [];
-      if (!isCarried) return [new KernelRule(rule, undefined)];
-      const lack = lackOf(rule, machine);
-      if (lack !== undefined) lacks.set(rule.id, lack);
-      const marked = this.#marks.marked.get(rule.id);
-      return marked === undefined || lack?.isPartial === false ? [] : [marked];
-    });
+    const rules: KernelRule[] = [];
+    let at = 0;
+    for (const { rule, isCarried } of this.#table) {
+      if (!rule.enabled) continue;
+      // Those that are marked stand in the same order.
+      const marked = isCarried ? this.#marks.marked[at++] : undefined;
+      if (marked?.isSteady) rules.push(marked);
+      else if (!this.#isInTime(rule)) continue;
+      else if (marked === undefined) rules.push(new KernelRule(rule, undefined));
+      else {
+        const lack = lackOf(rule, machine);
+        if (lack !== undefined) lacks.set(rule.id, lack);
+        if (lack?.isPartial !== false) rules.push(marked);
+      }
+    }
     return { rules, lacks };
   }
 
@@ -365,7 +375,7 @@ export class KernelEngine implements ForwardEngine {
     this.#sampled = number;
     this.#tally.see(
       countsOf(elementsOf(counts), elementsOf(tallies)),
-      this.#marks.ids,
+      (mark) => this.#marks.idOf(mark),
       this.#options.clock.now(),
     );
   }
@@ -395,7 +405,7 @@ export class KernelEngine implements ForwardEngine {
   async affected(table: Table): Promise<readonly Conversation[]> {
     const after = new Map(table.map((rule) => [rule.id, rule] as const));
     const going = new Set(
-      [...this.#marks.marked.values()].flatMap(({ rule }) => {
+      this.#marks.marked.flatMap(({ rule }) => {
         const now = after.get(rule.id);
         return now !== undefined && isSame(now, rule) ? [] : [rule.id];
       }),
@@ -531,7 +541,7 @@ export class KernelEngine implements ForwardEngine {
     await this.#inTurn(async () => {
       if (this.#ruleset === undefined) return;
       this.#table = [];
-      this.#marks.hold(new Map(), [...this.#marks.retired, ...this.#marks.marked.values()]);
+      this.#marks.hold([], [...this.#marks.retired, ...this.#marks.marked]);
       await this.#emit();
     });
     const endMs = this.#options.clock.steady() + limitMs;
@@ -557,4 +567,10 @@ export class KernelEngine implements ForwardEngine {
     // Who has never had a table has nothing to take away.
     if (this.#isAdopted) await this.#inTurn(() => this.#end());
   }
+}
+
+function namesIn(marked: Iterable<MarkedRule>): ReadonlySet<string> {
+  const names = new Set<string>();
+  for (const { isSteady, rule } of marked) if (!isSteady) for (const name of namesOf(rule)) names.add(name);
+  return names;
 }

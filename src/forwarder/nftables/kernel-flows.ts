@@ -9,7 +9,7 @@ import type { Rule } from '../rule.ts';
 import { eventsCommand, type Flow, listCommand, parseFlow } from './flow.ts';
 import { cutFlows } from './flow-cut.ts';
 import { Flows } from './flows.ts';
-import { FIRST_MARK } from './mark-book.ts';
+import { FIRST_MARK, type MarkBook } from './mark-book.ts';
 import { OWN_MASK } from './marks.ts';
 import type { Around } from './rewrite.ts';
 import { forgetCommand, streamsFor } from './streams.ts';
@@ -19,8 +19,7 @@ export interface KernelFlowsOptions {
   readonly clock: Clock;
   readonly runProgram: RunProgram;
   readonly followProgram: FollowProgram;
-  /** The rule of each mark. */
-  readonly ids: () => ReadonlyMap<number, string>;
+  readonly marks: MarkBook;
   /** What does not go well, and is tried again. */
   readonly say: (key: string, error: unknown) => void;
 }
@@ -39,7 +38,7 @@ export class KernelFlows {
 
   constructor(options: KernelFlowsOptions) {
     this.#options = options;
-    this.#flows = new Flows({ ruleOf: (mark) => options.ids().get(mark), now: () => options.clock.now() });
+    this.#flows = new Flows({ ruleOf: (mark) => options.marks.idOf(mark), now: () => options.clock.now() });
   }
 
   get isHeard(): boolean {
@@ -48,9 +47,11 @@ export class KernelFlows {
 
   /** Asks the kernel. */
   async list(): Promise<void> {
-    const { clock, ids, runProgram } = this.#options;
+    const { clock, marks, runProgram } = this.#options;
     this.#flows.expectListing();
-    const isPicked = [...ids().keys()].every((mark) => mark >= FIRST_MARK);
+    const isPicked = [marks.marked, marks.retired].every((all) =>
+      all.every(({ mark }) => mark >= FIRST_MARK),
+    );
     const only = isPicked ? { mark: PICKED_BIT, mask: PICKED_BIT } : undefined;
     const lines = await runConntrack(runProgram, listCommand(only));
     this.#flows.replace(lines.flatMap((line) => (line.includes(' mark=0 ') ? [] : (parseFlow(line) ?? []))));

@@ -10,11 +10,14 @@ import { Numbers } from './numbers.ts';
 import { KernelRule } from './kernel-rule.ts';
 
 /** A rule that the kernel carries. */
-export type MarkedRule = KernelRule & { readonly mark: number };
+export interface MarkedRule extends KernelRule {
+  readonly mark: number;
+}
 
 /** What a table would have. */
 export interface MarkPlan {
-  readonly marked: ReadonlyMap<string, MarkedRule>;
+  /** In the order of the rules. */
+  readonly marked: readonly MarkedRule[];
   /** New, or changed. */
   readonly fresh: readonly MarkedRule[];
   /** Of rules that go or change. */
@@ -33,34 +36,36 @@ export class MarkBook {
   readonly #adopted = new Map<string, number>();
   /** Conversations may bear them, of rules that are gone as well. */
   readonly #found = new Set<number>();
-  #marked: ReadonlyMap<string, MarkedRule> = new Map();
+  #marked: readonly MarkedRule[] = [];
   #retired: readonly MarkedRule[] = [];
-  #ids: ReadonlyMap<number, string> = new Map();
+  /** By mark. */
+  #ids: (string | undefined)[] = [];
 
-  /** By rule. */
-  get marked(): ReadonlyMap<string, MarkedRule> {
+  /** Those of the table, in its order. */
+  get marked(): readonly MarkedRule[] {
     return this.#marked;
   }
 
+  /** Changed or removed; conversations may run under them. */
   get retired(): readonly MarkedRule[] {
     return this.#retired;
   }
 
-  /** The rule of each mark. */
-  get ids(): ReadonlyMap<number, string> {
-    return this.#ids;
+  idOf(mark: number): string | undefined {
+    return this.#ids[mark];
   }
 
+  /** All that conversations may bear. */
   all(): ReadonlySet<number> {
-    return new Set([...this.#ids.keys(), ...this.#found]);
+    return new Set([...[...this.#marked, ...this.#retired].map(({ mark }) => mark), ...this.#found]);
   }
 
   /** All marks of each rule: its own, and those that are retired. */
   byRule(): ReadonlyMap<string, readonly number[]> {
     const marks = new Map<string, number[]>();
-    for (const [mark, id] of this.#ids) {
-      const known = marks.get(id);
-      if (known === undefined) marks.set(id, [mark]);
+    for (const { mark, rule } of [...this.#marked, ...this.#retired]) {
+      const known = marks.get(rule.id);
+      if (known === undefined) marks.set(rule.id, [mark]);
       else known.push(mark);
     }
     return marks;
@@ -74,40 +79,44 @@ export class MarkBook {
   }
 
   /**
-   * A rule that says the same keeps its mark. `spare` is asked for marks of rules that go and that nothing runs under,
-   * where there are not enough. Throws NO_RESOURCES.
+   * A rule that says the same keeps its mark; the others are given to `check` first, which may throw. `spare` is asked
+   * for those that go and that nothing runs under, where there are not enough marks. Throws NO_RESOURCES.
    */
   async plan(
     carried: readonly Rule[],
+    check: (rule: Rule) => void,
     spare: (going: readonly MarkedRule[]) => Promise<readonly MarkedRule[]>,
   ): Promise<MarkPlan> {
-    const marked = new Map<string, MarkedRule>();
-    const changed: Rule[] = [];
-    for (const rule of carried) {
-      const before = this.#marked.get(rule.id);
-      if (before === undefined || !isSame(before.rule, rule)) changed.push(rule);
-      // In its place in the order, whatever its mark.
-      marked.set(rule.id, before?.rule === rule ? before : marking(rule, before?.mark ?? 0));
+    const before = new Reader(this.#marked);
+    const slots = carried.map((rule): MarkedRule | Rule => {
+      const known = before.find(rule.id);
+      if (known?.rule === rule) return known;
+      check(rule);
+      return known !== undefined && isSame(known.rule, rule) ? marking(rule, known.mark) : rule;
+    });
+    const kept = new Uint8Array(MAX_MARKS + 1);
+    let wanted = 0;
+    for (const slot of slots) {
+      if ('mark' in slot) kept[slot.mark] = 1;
+      else wanted++;
     }
-    const isNew = new Set(changed.map(({ id }) => id));
-    const going = [...this.#marked.values()].filter(({ rule }) => !marked.has(rule.id) || isNew.has(rule.id));
-    const spared = changed.length > this.#numbers.left ? await spare(going) : [];
+    const going = this.#marked.filter(({ mark }) => kept[mark] === 0);
+    const spared = wanted > this.#numbers.left ? await spare(going) : [];
     for (const { mark } of spared) this.#numbers.free(mark);
     const left = spared.length === 0 ? going : without(going, spared);
     const fresh: MarkedRule[] = [];
-    for (const rule of changed) {
-      const mark = this.#adopted.get(rule.id) ?? this.#numbers.fresh();
+    const marked = slots.map((slot) => {
+      if ('mark' in slot) return slot;
+      const mark = this.#adopted.get(slot.id) ?? this.#numbers.fresh();
       if (mark === undefined) {
-        this.undo({ marked, fresh, left, spared });
-        throw new NatwardError(
-          'NO_RESOURCES',
-          `the kernel’s engine has marks for ${MAX_MARKS} rules at once`,
-        );
+        this.undo({ marked: [], fresh, left, spared });
+        const message = `the kernel’s engine has marks for ${MAX_MARKS} rules at once`;
+        throw new NatwardError('NO_RESOURCES', message);
       }
-      const one = marking(rule, mark);
+      const one = marking(slot, mark);
       fresh.push(one);
-      marked.set(rule.id, one);
-    }
+      return one;
+    });
     return { marked, fresh, left, spared };
   }
 
@@ -117,13 +126,12 @@ export class MarkBook {
     for (const { mark } of spared) this.#numbers.take(mark);
   }
 
-  hold(marked: ReadonlyMap<string, MarkedRule>, retired: readonly MarkedRule[]): void {
+  hold(marked: readonly MarkedRule[], retired: readonly MarkedRule[]): void {
     this.#marked = marked;
     this.#retired = retired;
-    const ids = new Map<number, string>();
-    for (const { mark, rule } of retired) ids.set(mark, rule.id);
-    for (const { mark, rule } of marked.values()) ids.set(mark, rule.id);
-    this.#ids = ids;
+    this.#ids = [];
+    for (const { mark, rule } of retired) this.#ids[mark] = rule.id;
+    for (const { mark, rule } of marked) this.#ids[mark] = rule.id;
   }
 
   /** The kernel has it. */
@@ -134,6 +142,27 @@ export class MarkBook {
   /** Nothing runs under it any more. */
   free(mark: number): void {
     this.#numbers.free(mark);
+  }
+}
+
+/** Finds rules by id, quickly where they are asked for in the order in which they stand: most tables change in one place. */
+class Reader {
+  readonly #marked: readonly MarkedRule[];
+  #at = 0;
+  #byId: Map<string, MarkedRule> | undefined;
+
+  constructor(marked: readonly MarkedRule[]) {
+    this.#marked = marked;
+  }
+
+  find(id: string): MarkedRule | undefined {
+    const next = this.#marked[this.#at];
+    if (next?.rule.id === id) {
+      this.#at++;
+      return next;
+    }
+    this.#byId ??= new Map(this.#marked.map((one) => [one.rule.id, one] as const));
+    return this.#byId.get(id);
   }
 }
 

@@ -76,9 +76,3 @@ export function lackOf(rule: Rule, machine: Machine): Lack | undefined {
   }
   return undefined;
 }
-
-/** The names that the rule asks for. */
-export function namesOf({ to, targets, clone }: Rule): readonly string[] {
-  const asked = to.addresses.flatMap((one) => (one.kind === 'name' ? [one.name] : []));
-  return [...asked, ...targetNames({ targets, clone })].filter((name) => name !== 'localhost');
-}

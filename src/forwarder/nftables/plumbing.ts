@@ -49,7 +49,7 @@ export function isOwnTable(table: number): boolean {
   return table > FIRST_TABLE && table <= FIRST_TABLE + MAX_PATHS;
 }
 
-export function ruleLine(path: number): string {
+function ruleLine(path: number): string {
   const mark = `0x${path.toString(16)}0000/0xffff0000`;
   return `pref ${FIRST_PREFERENCE + path} fwmark ${mark} lookup ${tableOf(path)} protocol ${OWN_PROTOCOL}`;
 }
@@ -73,7 +73,7 @@ export function neighbourLine(address: string, mac: string, adapter: string): st
  * The address of a neighbour that nobody has, for frames to a MAC address. IPv4: of 240.0.0.0/4, which no host may use;
  * one of 169.254.0.0/16 would make masquerading choose an address of that network where the adapter has one.
  */
-export function placeholder(path: number, family: Family): string {
+function placeholder(path: number, family: Family): string {
   return family === 4 ? `240.110.0.${path}` : `fe80::6e61:7477:6172:${path.toString(16)}`;
 }
 

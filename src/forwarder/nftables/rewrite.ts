@@ -6,7 +6,7 @@
 import { type Family, family, type IpAddress, isLoopback, parseAddress } from '../../net/address.ts';
 import type { Rule, TargetPort } from '../rule.ts';
 import { portsOf } from '../decide.ts';
-import { targetPortOf } from '../target.ts';
+import { targetNames, targetPortOf } from '../target.ts';
 
 export interface Around {
   /** What a name stands for just now, the first first. */
@@ -137,4 +137,10 @@ export function portPairs(rule: Rule, port: TargetPort): readonly (readonly [fro
 /** A port that stays as it is, whatever the rule's words for it. */
 export function keepsPort({ kind, ...port }: TargetPort): boolean {
   return kind === 'same' || (kind === 'shift' && 'by' in port && port.by === 0);
+}
+
+/** The names that the rule asks for. */
+export function namesOf({ to, targets, clone }: Rule): readonly string[] {
+  const asked = to.addresses.flatMap((one) => (one.kind === 'name' ? [one.name] : []));
+  return [...asked, ...targetNames({ targets, clone })].filter((name) => name !== 'localhost');
 }

@@ -8,16 +8,16 @@ import { type Family, isLoopback } from '../../net/address.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
 import { needsNames } from '../access.ts';
 import type { Direction } from '../rule.ts';
-import { type ActionInput, begin, go, idle, isAttended } from './action.ts';
+import { type ActionInput, begin, go, idle } from './action.ts';
 import type { Ruleset } from './change.ts';
 import { type Candidate, dispatchOf } from './dispatch.ts';
 import type { Feature } from './features.ts';
 import type { KernelRule, Part } from './kernel-rule.ts';
 import type { MarkedRule } from './mark-book.ts';
 import { OTHER_BITS, OWN_BITS } from './marks.ts';
-import { type Around, type ByFamily, wayOf } from './rewrite.ts';
+import { type Around, type ByFamily } from './rewrite.ts';
 import { matchesOf } from './selector.ts';
-import { comment, interfaceName, macAddress, markLiteral, oneOf } from './syntax.ts';
+import { interfaceName, macAddress, markLiteral, oneOf } from './syntax.ts';
 import {
   Entries,
   FAMILY_WORDS,
@@ -91,11 +91,8 @@ export function rulesetOf(input: RulesetInput): Ruleset {
 }
 
 function partOf(one: KernelRule, input: RulesetInput): Part {
-  const { rule } = one;
-  const { around } = input;
   // These depend on more: the number of a way, what of a quota is used.
-  if (isAttended(rule, wayOf(rule))) return workOut(one, input);
-  return one.partIn(around, () => workOut(one, input));
+  return one.isAttended ? workOut(one, input) : one.partIn(input.around, () => workOut(one, input));
 }
 
 function workOut(one: KernelRule, input: RulesetInput): Part {
@@ -103,10 +100,11 @@ function workOut(one: KernelRule, input: RulesetInput): Part {
   const rewrite = one.rewriteIn(input.around);
   const elsewhere = rule.direction === 'in' ? 'fib daddr type local' : 'fib daddr type != local';
   const candidates = asked(one, elsewhere, input.around);
-  if (mark === undefined) return { candidates, entries: [] };
+  const { direction } = rule;
+  if (mark === undefined) return { direction, candidates, entries: [] };
   const first = begin(rule, mark, rewrite);
   const each = go(rule, mark, rewrite, input);
-  return { candidates, entries: each.length === 0 ? first : [...first, ...each] };
+  return { direction, candidates, entries: each.length === 0 ? first : [...first, ...each] };
 }
 
 /** As sysctl-record.ts keeps them. */
@@ -115,9 +113,7 @@ const RECORD = /^[\w.@-]{1,100}=[\w-]{1,16}>[\w-]{1,16}$/;
 /** No packet looks here: which rule has which mark, and what the machine was like, for whoever comes after a crash. */
 function remember(main: TableBuilder, { rules, records }: RulesetInput): void {
   const ids = new Map<string, string>();
-  for (const { rule, mark } of rules) {
-    if (mark !== undefined) ids.set(markLiteral(mark), ` comment ${comment(rule.id)}`);
-  }
+  for (const { id } of rules) if (id !== undefined) ids.set(id[0], id[1]);
   main.set('set ids', { head: 'type mark', elements: ids });
   const kept = records.map((record, at) => {
     if (!RECORD.test(record)) throw new Error(`no record that nft may be given: ${JSON.stringify(record)}`);
@@ -131,8 +127,8 @@ function classify(main: TableBuilder, input: RulesetInput, parts: readonly Part[
   const roots = new Set<string>();
   const of = (direction: Direction) => {
     const all: Candidate[] = [];
-    for (const [at, { candidates }] of parts.entries()) {
-      if (input.rules[at]?.rule.direction === direction) for (const one of candidates) all.push(one);
+    for (const { candidates, direction: own } of parts) {
+      if (own === direction) for (const one of candidates) all.push(one);
     }
     return all;
   };

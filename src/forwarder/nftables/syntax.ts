@@ -52,8 +52,11 @@ export function addressElements(of: Family, ranges: readonly AddressRange[]): st
 /** The mark of a conversation or a packet that is rule or path number `n`: `0x00010000` is the first. */
 export function markLiteral(n: number): string {
   if (!isWhole(n, 1, 0xffff)) throw notNft('number of a mark', n);
-  return `0x${n.toString(16).padStart(4, '0')}0000`;
+  return (LITERALS[n] ??= `0x${n.toString(16).padStart(4, '0')}0000`);
 }
+
+/** Each is wanted many times, in tables of thousands of rules. */
+const LITERALS: string[] = [];
 
 /** The text of a comment, in quotes: an id. */
 export function comment(id: string): string {

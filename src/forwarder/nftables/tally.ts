@@ -30,11 +30,11 @@ export class Tally {
   }
 
   /** What the kernel says now. Rules by mark tell for which of them something has come since. */
-  see(counts: ReadonlyMap<number, Count>, ids: ReadonlyMap<number, string>, nowMs: number): void {
+  see(counts: ReadonlyMap<number, Count>, idOf: (mark: number) => string | undefined, nowMs: number): void {
     const before = this.#counts;
     this.#counts = counts;
     for (const [number, count] of counts) {
-      const id = ids.get(number);
+      const id = idOf(number);
       if (id !== undefined) this.#look(id, before.get(number), count, nowMs);
     }
   }

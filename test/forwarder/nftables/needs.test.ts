@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { KernelRule } from '../../../src/forwarder/nftables/kernel-rule.ts';
-import { lackOf, namesOf, needsOf } from '../../../src/forwarder/nftables/needs.ts';
+import { lackOf, needsOf } from '../../../src/forwarder/nftables/needs.ts';
+import { namesOf } from '../../../src/forwarder/nftables/rewrite.ts';
 import { rule } from '../arbitraries.ts';
 import { AROUND, tableOf } from './scene.ts';
 
