@@ -35,8 +35,20 @@ const config: ViteUserConfig = defineConfig({
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts'],
-          exclude: kernel,
+          exclude: ['test/lab/kernel/**'],
           fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        // Each file has namespaces of its own, and mostly waits.
+        test: {
+          name: 'kernel-lab',
+          include: ['test/lab/kernel/**/*.test.ts'],
+          exclude: kernel,
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
           testTimeout: 120_000,
           hookTimeout: 60_000,
         },
@@ -49,7 +61,7 @@ const config: ViteUserConfig = defineConfig({
           ...(ownNetworkUnavailable() === undefined ? { pool: ownNetworkPool } : {}),
           // They mostly wait, and do not see each other.
           maxWorkers: 3,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
           testTimeout: 30_000,
         },
       },

@@ -203,6 +203,7 @@ export class KernelEngine implements ForwardEngine {
 
   /** Those that no conversation runs under. */
   async #idle(marked: readonly MarkedRule[]): Promise<readonly MarkedRule[]> {
+    await this.#flows.list();
     const open = await this.#flows.openByMark();
     return marked.filter(({ mark }) => !open.has(mark));
   }
@@ -323,14 +324,12 @@ export class KernelEngine implements ForwardEngine {
   async #load(ruleset: Ruleset, idle: readonly number[]): Promise<void> {
     const from = this.#ruleset;
     const known = from === undefined ? undefined : change(from, ruleset) + forgotten(MAIN_TABLE, idle);
-    this.#ruleset = undefined;
     try {
       await this.#nft.load(known ?? (await this.#anew(ruleset)));
     } catch (error) {
       if (known === undefined) throw error;
       // Somebody may have changed what the difference was taken from: an interface that is gone takes its chains along.
       await this.#nft.load(await this.#anew(ruleset)).catch(() => {
-        this.#ruleset = from;
         throw error;
       });
     }
@@ -504,7 +503,6 @@ export class KernelEngine implements ForwardEngine {
   /** Those whose last conversation has ended. */
   async #endRetired(): Promise<void> {
     if (this.#marks.retired.length === 0) return;
-    await this.#flows.list();
     const idle = new Set(await this.#idle(this.#marks.retired));
     if (idle.size === 0) return;
     // Its last packets are counted before it is forgotten.
