@@ -24,4 +24,6 @@ export interface Carrier {
    */
   carry(key: string, carriage: Carriage): Promise<number>;
   release(key: string): void;
+  /** Of what an agent before this one has had carried, nothing is wanted but these. */
+  settle(keys: Iterable<string>): void;
 }

@@ -142,8 +142,12 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   }
 
   #start(): void {
+    const isFirst = !this.#hasBegun;
     this.#hasBegun = true;
     void this.#reconcile()(this.#over.signal);
+    if (!isFirst) return;
+    const carried = [...this.#leases.values()].filter(({ carriedTo }) => carriedTo !== undefined);
+    this.#carrier?.settle(carried.map(({ key }) => key));
   }
 
   async keep(

@@ -1,4 +1,4 @@
-/** The rules that people made, on disk: `rules.json`, written whole after each change. */
+/** The rules that people made, and those that leases need, on disk: `rules.json`, written whole after each change. */
 
 import { mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,13 +15,16 @@ const NAME = 'rules';
 const VERSION = 1;
 
 const pausedSchema = v.object({ paused: v.optional(v.boolean(), false) });
+const rulesSchema = v.pipe(
+  v.array(v.object({ id: v.string(), enabled: v.boolean(), rule: v.string() })),
+  v.maxLength(MAX_RULES),
+  v.check((rules) => new Set(rules.map(({ id }) => id)).size === rules.length, 'two rules have one id'),
+);
+type WrittenRule = v.InferOutput<typeof rulesSchema>[number];
 const bookSchema = v.object({
   version: v.literal(VERSION),
-  rules: v.pipe(
-    v.array(v.object({ id: v.string(), enabled: v.boolean(), rule: v.string() })),
-    v.maxLength(MAX_RULES),
-    v.check((rules) => new Set(rules.map(({ id }) => id)).size === rules.length, 'two rules have one id'),
-  ),
+  rules: rulesSchema,
+  leases: v.optional(rulesSchema, []),
 });
 
 export class RuleBook implements RuleMemory {
@@ -45,20 +48,15 @@ export class RuleBook implements RuleMemory {
     try {
       text = readFileSync(this.file, 'utf8');
     } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return { rules: [], isPaused };
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return { rules: [], leases: [], isPaused };
       throw new NatwardError('FAILED', `cannot read ${this.file}: ${(cause as Error).message}`, { cause });
     }
     try {
       const document: unknown = JSON.parse(text);
       this.#refuseNewer(document);
       isPaused = v.parse(pausedSchema, document).paused;
-      const { rules } = v.parse(bookSchema, document);
-      return {
-        rules: rules.map(
-          ({ id, enabled, rule }): Rule => identify(parseRule(rule), parseRuleId(id), enabled),
-        ),
-        isPaused,
-      };
+      const { rules, leases } = v.parse(bookSchema, document);
+      return { rules: rules.map(readRule), leases: leases.map(readRule), isPaused };
     } catch (cause) {
       if (isNatwardError(cause, 'FAILED')) throw cause;
       const aside = this.#setAside();
@@ -66,7 +64,7 @@ export class RuleBook implements RuleMemory {
       const advice =
         'Mend it and put it back, or make the rules again: natward import reads them one by one.';
       this.#warn(new NatwardError('FAILED', what, { cause, advice }));
-      return { rules: [], isPaused };
+      return { rules: [], leases: [], isPaused };
     }
   }
 
@@ -92,11 +90,12 @@ export class RuleBook implements RuleMemory {
     return aside;
   }
 
-  async save({ rules: table, isPaused }: RuleRecord): Promise<void> {
+  async save(record: RuleRecord): Promise<void> {
     try {
       this.#conf ??= this.#open();
-      const rules = table.map((rule) => ({ id: rule.id, enabled: rule.enabled, rule: formatRule(rule) }));
-      (await this.#conf).store = { version: VERSION, ...(isPaused && { paused: true }), rules };
+      const [rules, leases] = [record.rules.map(writtenRule), record.leases.map(writtenRule)];
+      const head = { version: VERSION, ...(record.isPaused && { paused: true }) };
+      (await this.#conf).store = { ...head, ...(leases.length > 0 && { leases }), rules };
     } catch (cause) {
       this.#conf = undefined;
       throw new NatwardError('FAILED', `cannot write ${this.file}: ${(cause as Error).message}`, {
@@ -122,4 +121,12 @@ export class RuleBook implements RuleMemory {
       deserialize: () => ({}),
     });
   }
+}
+
+function readRule({ id, enabled, rule }: WrittenRule): Rule {
+  return identify(parseRule(rule), parseRuleId(id), enabled);
+}
+
+function writtenRule(rule: Rule): WrittenRule {
+  return { id: rule.id, enabled: rule.enabled, rule: formatRule(rule) };
 }

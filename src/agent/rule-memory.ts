@@ -4,6 +4,8 @@ import type { Table } from '../forwarder/table.ts';
 
 export interface RuleRecord {
   readonly rules: Table;
+  /** Those that leases need: the next agent has them before its gateway has answered. */
+  readonly leases: Table;
   /** No rule is carried out, these or others: see RulePause. */
   readonly isPaused: boolean;
 }
@@ -18,6 +20,6 @@ export interface RuleMemory {
 
 /** Rules of a terminal: gone when it ends. */
 export const FOREGROUND_RULES: RuleMemory = {
-  load: () => ({ rules: [], isPaused: false }),
+  load: () => ({ rules: [], leases: [], isPaused: false }),
   save: async () => undefined,
 };

@@ -59,6 +59,8 @@ export interface SteeringOptions {
 
 type Reasons = ReadonlyMap<string, string>;
 
+/** Rules of leases are remembered so soon. */
+const SAVE_MS = 1000;
 /** What waits is tried again. */
 const RETRY_MS = 5000;
 /** Times as long as a retry took is rested after it: hundreds of rules may wait. */
@@ -93,14 +95,15 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   #told: string | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #retrying = false;
+  #isSaving = false;
 
   /** Throws what `memory.load` does. Nothing is carried out before `configure`. */
   constructor(options: SteeringOptions) {
     this.#options = options;
-    const { rules, isPaused } = options.memory.load();
+    const { rules, leases, isPaused } = options.memory.load();
     this.#names = new RuleNames(options.clock, options.addressesOf);
-    this.#tables = { config: [], user: rules, lease: [] };
-    this.#table = rules;
+    this.#tables = { config: [], user: rules, lease: leases };
+    this.#table = tableOf(this.#tables);
     this.#isPaused = isPaused;
     options.engine.onTrouble((key, error) => options.warn(`rules ${key}`, error));
     options.engine.onWaiting((waiting) => this.#tell(this.#withheld, reasonsOf(waiting)));
@@ -152,6 +155,7 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
         const lease = [...this.#tables.lease.filter((one) => one.id !== id), rule];
         try {
           await this.#serve(lease, id);
+          this.#saveSoon();
           return port;
         } catch (error) {
           if (!isNatwardError(error, 'CONFLICT', 'NOT_AUTHORIZED')) throw error;
@@ -181,12 +185,36 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   }
 
   release(key: string): void {
-    const id = leaseRuleId(key);
+    const gone = leaseRuleId(key);
+    this.#keepLeases((id) => id !== gone);
+  }
+
+  settle(keys: Iterable<string>): void {
+    const kept = new Set([...keys].map(leaseRuleId));
+    this.#keepLeases((id) => kept.has(id));
+  }
+
+  #keepLeases(isKept: (id: string) => boolean): void {
     this.#inTurn(async () => {
-      if (!this.#tables.lease.some((rule) => rule.id === id)) return;
-      this.#have({ ...this.#tables, lease: this.#tables.lease.filter((rule) => rule.id !== id) });
+      const lease = this.#tables.lease.filter(({ id }) => isKept(id));
+      if (lease.length === this.#tables.lease.length) return;
+      this.#have({ ...this.#tables, lease });
       await this.#carry();
+      this.#saveSoon();
     }).catch(unlessOver);
+  }
+
+  /** Thousands of leases may want a rule at once. */
+  #saveSoon(): void {
+    if (this.#isSaving) return;
+    this.#isSaving = true;
+    this.#options.clock
+      .sleep(SAVE_MS, this.#over.signal)
+      .then(() => {
+        this.#isSaving = false;
+        return this.#inTurn(() => this.#save());
+      })
+      .catch(unlessOver);
   }
 
   #freePorts(): readonly number[] {
@@ -393,7 +421,8 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
 
   async #save(): Promise<void> {
     try {
-      await this.#options.memory.save({ rules: this.#tables.user, isPaused: this.#isPaused });
+      const { user, lease } = this.#tables;
+      await this.#options.memory.save({ rules: user, leases: lease, isPaused: this.#isPaused });
       this.#options.warn('rules file', undefined);
     } catch (error) {
       if (!isNatwardError(error)) throw error;

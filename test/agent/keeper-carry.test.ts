@@ -39,6 +39,13 @@ class TestCarrier implements Carrier {
     this.carried.delete(key);
   }
 
+  /** What `settle` was called with. */
+  settled: readonly string[] | undefined;
+
+  settle(keys: Iterable<string>): void {
+    this.settled = [...keys];
+  }
+
   /** The agent was killed: its rules were its own. */
   forget(): void {
     this.carried.clear();
@@ -237,6 +244,7 @@ describe('after a restart', () => {
       target: { address: HOST, port: 8080 },
     });
     expect(scene.carrier.asked[0]).toMatchObject({ port: 20_000, isFixed: false, target: { port: 8080 } });
+    expect(scene.carrier.settled).toEqual([...scene.carrier.carried.keys()]);
     expect(mapped(next)).toEqual(['tcp 443 -> :20000']);
     expect(next.told()).not.toContainEqual(expect.stringContaining('changed'));
   });
@@ -340,6 +348,7 @@ describe('with the real rule table', () => {
     const carrier: Carrier = {
       carry: (key, carriage) => (steering as Steering).carry(key, carriage),
       release: (key) => (steering as Steering).release(key),
+      settle: (keys) => steering?.settle(keys),
     };
     const scene = await keeperFor(settings, { ...NEVER, carrier });
     let random = 0;

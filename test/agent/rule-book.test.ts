@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { RuleBook } from '../../src/agent/rule-book.ts';
 import { FOREGROUND_RULES, type RuleRecord } from '../../src/agent/rule-memory.ts';
 import type { NatwardError } from '../../src/errors.ts';
+import type { Rule } from '../../src/forwarder/rule.ts';
 import type { Table } from '../../src/forwarder/table.ts';
 import { parseRule } from '../../src/forwarder/text.ts';
 import { temporaryDirectory } from './support.ts';
@@ -19,8 +20,8 @@ const TABLE: Table = [
 ];
 const TEXT = JSON.stringify({ version: 1, rules: [{ id: 'web', enabled: true, rule: 'in tcp 80 -> :81' }] });
 
-function recordOf(rules: Table, isPaused = false): RuleRecord {
-  return { rules, isPaused };
+function recordOf(rules: Table, isPaused = false, leases: Table = []): RuleRecord {
+  return { rules, leases, isPaused };
 }
 
 interface Scene {
@@ -88,6 +89,16 @@ describe('a rule book', () => {
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expect((await stat(directory)).mode & 0o777).toBe(0o700);
     expect(await readdir(directory)).toEqual(['rules.json']);
+  });
+
+  test('remembers the rules of leases, beside them', async () => {
+    const scene = await sceneOf();
+    const [rule] = TABLE;
+    const leases = [{ ...(rule as Rule), id: 'lease-a-80' }];
+    await scene.book.save(recordOf(TABLE, false, leases));
+    expect(reopened(scene).load()).toEqual(recordOf(TABLE, false, leases));
+    await scene.book.save(recordOf(TABLE));
+    expect(JSON.parse(await readFile(scene.file, 'utf8'))).not.toHaveProperty('leases');
   });
 
   test('remembers that rules are off, beside them', async () => {

@@ -21,6 +21,7 @@ export const DRY: EditOptions = { conversations: 'drain', dryRun: true };
 /** Remembers what was saved; cannot, while `failure` is there. */
 export class TestRules implements RuleMemory {
   table: Table;
+  leases: Table = [];
   isPaused = false;
   saves = 0;
   failure: Error | undefined;
@@ -30,13 +31,14 @@ export class TestRules implements RuleMemory {
   }
 
   load(): RuleRecord {
-    return { rules: this.table, isPaused: this.isPaused };
+    return { rules: this.table, leases: this.leases, isPaused: this.isPaused };
   }
 
-  async save({ rules, isPaused }: RuleRecord): Promise<void> {
+  async save({ rules, leases, isPaused }: RuleRecord): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
     this.saves++;
     this.table = rules;
+    this.leases = leases;
     this.isPaused = isPaused;
   }
 }

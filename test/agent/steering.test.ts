@@ -636,6 +636,19 @@ test('edits at once come one after the other, none lost', async () => {
   expect(scene.memory.table).toEqual(scene.engine.table);
 });
 
+test('the rules of leases are there from the start, until it is known which of them are wanted', async () => {
+  const memory = new TestRules();
+  memory.leases = tableOf('lease-a-80 in tcp 80 -> 10.0.0.5:80', 'lease-b-81 in tcp 81 -> 10.0.0.6:80');
+  const scene = sceneOf({ memory });
+  await scene.steering.configure([]);
+  expect(scene.engine.ids).toEqual(['lease-a-80', 'lease-b-81']);
+  scene.steering.settle(['a/80']);
+  await scene.clock.advance(1000);
+  await scene.add('u: in tcp 9 -> 10.0.0.7:9');
+  expect(scene.engine.ids).toEqual(['u', 'lease-a-80']);
+  expect(memory.leases.map(({ id }) => id)).toEqual(['lease-a-80']);
+});
+
 test('a rule that waits from now on, with no change of the table, is told and shown', async () => {
   const scene = sceneOf();
   await scene.add('a: in tcp 1001 -> 10.0.0.5:80');
