@@ -638,7 +638,7 @@ test('edits at once come one after the other, none lost', async () => {
 
 test('the rules of leases are there from the start, until it is known which of them are wanted', async () => {
   const memory = new TestRules();
-  memory.leases = tableOf('lease-a-80 in tcp 80 -> 10.0.0.5:80', 'lease-b-81 in tcp 81 -> 10.0.0.6:80');
+  memory.leases = tableOf('lease-a-80: in tcp 80 -> 10.0.0.5:80', 'lease-b-81: in tcp 81 -> 10.0.0.6:80');
   const scene = sceneOf({ memory });
   await scene.steering.configure([]);
   expect(scene.engine.ids).toEqual(['lease-a-80', 'lease-b-81']);
