@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ADDRESSES } from './support/lab.ts';
 import type { Result } from './support/processes.ts';
+import { programForAll } from './support/program-for-all.ts';
 import { describeLab, freshHome, linesOf, run, runJson } from './support/suite.ts';
 
 interface Known {
@@ -188,7 +189,7 @@ describeLab('mac', {}, (lab) => {
     await lab().must('lan', ['install', '-d', '-m', '700', '-o', String(NOBODY), directory]);
     try {
       const asNobody = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
-      const natward = [process.execPath, 'dist/bin/natward.cjs', 'mac', 'v0'];
+      const natward = [process.execPath, programForAll(), 'mac', 'v0'];
       const env = { NATWARD_HOME: directory };
       const { code, stderr } = await lab().exec('lan', [...asNobody, ...natward, '--random'], { env });
       expect({ code, lines: linesOf(stderr) }).toMatchObject({ code: 4, lines: [expect.any(String)] });

@@ -3,14 +3,13 @@
 import { chownSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { until } from '../support/keeping.ts';
 import type { LabProcess, Result } from '../support/processes.ts';
+import { programForAll } from '../support/program-for-all.ts';
 import { connectionMarks, kernelState } from './support/kernel-state.ts';
 import { describeKernel } from './support/topology.ts';
 
-const NATWARD = fileURLToPath(new URL('../../../dist/bin/natward.cjs', import.meta.url));
 const ROUTER = '10.61.0.1';
 const NOBODY = 65_534;
 const AS_USER = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
@@ -35,7 +34,8 @@ describeKernel('kernel: whose it is', (scene) => {
     onTestFinished(() => rmSync(home, { recursive: true, force: true }));
     if (as.length > 0) chownSync(home, NOBODY, NOBODY);
     const options = { env: { NATWARD_HOME: home, NATWARD_ENGINE: 'auto' } };
-    const command = (args: readonly string[]) => [...as, process.execPath, NATWARD, ...args];
+    const program = programForAll();
+    const command = (args: readonly string[]) => [...as, process.execPath, program, ...args];
     const start = (...args: string[]): LabProcess => {
       const started = scene().router.spawn(command(args), options);
       onTestFinished(async () => void (await started.stop()));
