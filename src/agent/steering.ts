@@ -53,12 +53,17 @@ export interface SteeringOptions {
   readonly addressesOf: (name: string) => Promise<readonly IpAddress[]>;
   /** That natward itself uses. */
   readonly ownPorts: readonly OwnPort[];
+  /** Called after a change of thousands of rules, which leaves much behind. */
+  readonly tidy: () => void;
   /** Says what does not go well, until it is called without an error for the same key. */
   readonly warn: (key: string, error: NatwardError | undefined) => void;
 }
 
 type Reasons = ReadonlyMap<string, string>;
 
+/** A change of so many rules leaves much behind. */
+const MANY = 5000;
+const TIDY_MS = 2000;
 /** Rules of leases are remembered so soon. */
 const SAVE_MS = 1000;
 /** What waits is tried again. */
@@ -204,6 +209,11 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
     }).catch(unlessOver);
   }
 
+  /** What the answer takes is left then, too. */
+  #tidySoon(): void {
+    this.#options.clock.sleep(TIDY_MS, this.#over.signal).then(this.#options.tidy, unlessOver);
+  }
+
   /** Thousands of leases may want a rule at once. */
   #saveSoon(): void {
     if (this.#isSaving) return;
@@ -300,6 +310,7 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   async #apply(table: Table, conversations: ApplyOptions['conversations']): Promise<Reasons> {
     const carried = this.#isPaused ? [] : table;
     const { waiting } = await this.#options.engine.apply(carried, { conversations });
+    if (differences(carried, this.#running) >= MANY) this.#tidySoon();
     this.#running = carried;
     return reasonsOf(waiting);
   }
@@ -552,6 +563,13 @@ function without(table: Table, withheld: Reasons): Table {
 
 function hasSameRules(a: Table, b: Table): boolean {
   return a === b || (a.length === b.length && a.every((rule, at) => rule === b[at]));
+}
+
+/** How many stand elsewhere than before, or are others. */
+function differences(a: Table, b: Table): number {
+  let count = Math.abs(a.length - b.length);
+  for (const [at, rule] of a.entries()) if (at < b.length && rule !== b[at]) count++;
+  return count;
 }
 
 function halvesOf(table: Table): readonly [Table, Table] {

@@ -22,6 +22,7 @@ import { nodeHandles } from '../forwarder/relay/handles.ts';
 import { nodeSockets } from '../forwarder/relay/sockets.ts';
 import { readHostsFiles } from '../system/hosts-files.ts';
 import { fileLimit } from '../system/limits.ts';
+import { collectGarbage } from '../system/memory.ts';
 import { systemNames } from '../system/names.ts';
 import { type InterfaceAddress, interfaceAddresses } from '../system/routes/addresses.ts';
 import type { System } from '../system/system.ts';
@@ -52,6 +53,7 @@ export async function startSteering(
     ownAddresses: () => ownAddresses().map(({ address }) => address),
     addressesOf: async (name) => (await systemNames.addressesOf(name)).addresses,
     ownPorts: OWN_PORTS,
+    tidy: collectGarbage,
     warn,
   });
 }

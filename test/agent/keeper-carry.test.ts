@@ -360,6 +360,7 @@ describe('with the real rule table', () => {
       ownAddresses: () => [scene.gateway.localAddress],
       addressesOf: async () => [],
       ownPorts: [],
+      tidy: () => undefined,
       warn: () => undefined,
     });
     const own = steering;

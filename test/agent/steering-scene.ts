@@ -68,6 +68,7 @@ export function sceneOf(change: Partial<SteeringOptions> & { readonly memory?: T
     fillRandom: (bytes) => void bytes.fill(++random),
     ownAddresses: () => ['192.0.2.1'],
     addressesOf: async () => [],
+    tidy: () => undefined,
     ownPorts: [{ protocol: 'udp', port: 5350, what: 'it hears announcements there' }],
     warn: (key, error) => void warned.push(`${key}: ${error?.message ?? 'well'}`),
     ...change,

@@ -623,6 +623,7 @@ function optionsOf(): SteeringOptions {
     ownAddresses: () => [],
     addressesOf: async () => [],
     ownPorts: [],
+    tidy: () => undefined,
     warn: () => undefined,
   };
 }
@@ -634,6 +635,18 @@ test('edits at once come one after the other, none lost', async () => {
   );
   expect(scene.engine.table).toHaveLength(20);
   expect(scene.memory.table).toEqual(scene.engine.table);
+});
+
+test('a change of thousands of rules is tidied up after, one of a few is not', async () => {
+  let tidied = 0;
+  const scene = sceneOf({ tidy: () => void tidied++ });
+  const many = Array.from({ length: 5000 }, (_, at) => `r${at}: in tcp ${at + 1} -> 10.0.0.5:80`);
+  await scene.steering.configure(wanted(...many));
+  await scene.clock.advance(2000);
+  expect(tidied).toBe(1);
+  await scene.add('one: in udp 1 -> 10.0.0.5:80');
+  await scene.clock.advance(10_000);
+  expect(tidied).toBe(1);
 });
 
 test('the rules of leases are there from the start, until it is known which of them are wanted', async () => {

@@ -33,6 +33,7 @@ function rulesOf(): { readonly steering: Steering; readonly engine: TestEngine; 
     ownAddresses: () => [],
     addressesOf: async () => [],
     ownPorts: [],
+    tidy: () => undefined,
     warn: () => undefined,
   });
   onTestFinished(() => steering[Symbol.asyncDispose]());
