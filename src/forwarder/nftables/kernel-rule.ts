@@ -3,11 +3,11 @@
  * others need not be looked at again.
  */
 
+import { type Family, isLoopback } from '../../net/address.ts';
 import type { Direction, Rule } from '../rule.ts';
 import type { Candidate } from './dispatch.ts';
 import { isAttended } from './action.ts';
 import { type Around, namesOf, type Rewrite, rewriteOf, type Way, wayOf } from './rewrite.ts';
-import { comment, markLiteral } from './syntax.ts';
 import type { Entry } from './table-builder.ts';
 
 /** What one rule has in the ruleset: where it stands among the others, and what becomes of its conversations. */
@@ -27,11 +27,9 @@ export class KernelRule {
   readonly isAttended: boolean;
   /** Neither names nor interfaces nor hours keep it from being carried. */
   readonly isSteady: boolean;
-  /** In the kernel's set of ids: which mark, whose. */
-  readonly id: readonly [key: string, comment: string] | undefined;
   /** With which all of this was worked out. */
   #around: Around | undefined;
-  #rewrite: Rewrite | undefined;
+  #needs: number | undefined;
   #part: Part | undefined;
 
   constructor(rule: Rule, mark: number | undefined) {
@@ -42,13 +40,12 @@ export class KernelRule {
     const { adapters, schedule } = rule;
     this.isSteady =
       this.way === undefined && schedule === undefined && adapters.length + namesOf(rule).length === 0;
-    this.id = mark === undefined ? undefined : [markLiteral(mark), ` comment ${comment(rule.id)}`];
   }
 
-  /** `around` is the same value as long as nothing in it changes. */
-  rewriteIn(around: Around): Rewrite {
+  /** What it needs of the machine, as bits. `around` is the same value as long as nothing in it changes. */
+  needsIn(around: Around): number {
     this.#look(around);
-    return (this.#rewrite ??= rewriteOf(this.rule, around));
+    return (this.#needs ??= needsOf(this.rule, rewriteOf(this.rule, around)));
   }
 
   /** `work` does it where nobody has; what it depends on beside `around` is the caller's to know. */
@@ -60,7 +57,24 @@ export class KernelRule {
   #look(around: Around): void {
     if (this.#around === around) return;
     this.#around = around;
-    this.#rewrite = undefined;
+    this.#needs = undefined;
     this.#part = undefined;
   }
+}
+
+/** Packets of the family go on to other hosts. */
+export const FORWARDS: Readonly<Record<Family, number>> = { 4: 1, 6: 2 };
+/** Something goes to 127.0.0.0/8 that comes from elsewhere, or from there elsewhere. */
+export const LOOPBACK = 4;
+
+function needsOf(rule: Rule, { destination, staysHere, way, families }: Rewrite): number {
+  if (rule.verdict !== 'forward') return 0;
+  let needs = 0;
+  const isElsewhere = destination.kind !== 'kept' || way !== undefined;
+  if (rule.direction === 'in' && !staysHere && isElsewhere) {
+    for (const of of families) needs |= FORWARDS[of];
+    if (rule.to.addresses.some((to) => to.kind === 'network' && isLoopback(to.address))) needs |= LOOPBACK;
+  }
+  if (destination.kind === 'address' && isLoopback(destination.addresses[4] ?? '')) needs |= LOOPBACK;
+  return needs;
 }

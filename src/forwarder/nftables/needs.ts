@@ -3,7 +3,7 @@
 import { type Family, isLoopback } from '../../net/address.ts';
 import type { Rule } from '../rule.ts';
 import { targetNames } from '../target.ts';
-import type { KernelRule } from './kernel-rule.ts';
+import { FORWARDS, type KernelRule, LOOPBACK } from './kernel-rule.ts';
 import { type Around, type Way, wayKey, wayOf } from './rewrite.ts';
 
 /** What the whole table needs. */
@@ -17,22 +17,14 @@ export interface Needs {
 }
 
 export function needsOf(rules: Iterable<KernelRule>, around: Around): Needs {
-  const forwards = new Set<Family>();
-  let loopback = false;
+  let needs = 0;
   const ways = new Map<string, Way>();
   for (const one of rules) {
-    const { rule } = one;
-    if (rule.verdict !== 'forward') continue;
-    const { destination, staysHere, way, families } = one.rewriteIn(around);
-    if (way !== undefined) ways.set(wayKey(way), way);
-    const isElsewhere = destination.kind !== 'kept' || way !== undefined;
-    if (rule.direction === 'in' && !staysHere && isElsewhere) {
-      for (const of of families) forwards.add(of);
-      if (rule.to.addresses.some((to) => to.kind === 'network' && isLoopback(to.address))) loopback = true;
-    }
-    if (destination.kind === 'address' && isLoopback(destination.addresses[4] ?? '')) loopback = true;
+    needs |= one.needsIn(around);
+    if (one.way !== undefined) ways.set(wayKey(one.way), one.way);
   }
-  return { forwards, loopback, ways };
+  const forwards = ([4, 6] as const).filter((of) => (needs & FORWARDS[of]) !== 0);
+  return { forwards: new Set(forwards), loopback: (needs & LOOPBACK) !== 0, ways };
 }
 
 export interface Machine extends Around {

@@ -15,9 +15,9 @@ import type { Feature } from './features.ts';
 import type { KernelRule, Part } from './kernel-rule.ts';
 import type { MarkedRule } from './mark-book.ts';
 import { OTHER_BITS, OWN_BITS } from './marks.ts';
-import { type Around, type ByFamily } from './rewrite.ts';
+import { type Around, type ByFamily, rewriteOf } from './rewrite.ts';
 import { matchesOf } from './selector.ts';
-import { interfaceName, macAddress, markLiteral, oneOf } from './syntax.ts';
+import { comment, interfaceName, macAddress, markLiteral, oneOf } from './syntax.ts';
 import {
   Entries,
   FAMILY_WORDS,
@@ -79,7 +79,7 @@ export function rulesetOf(input: RulesetInput): Ruleset {
   classify(main, input, parts);
   for (const { entries } of parts) ruleset.take(entries);
   for (const one of input.retired) {
-    ruleset.take(go(one.rule, one.mark, one.rewriteIn(input.around), input));
+    ruleset.take(go(one.rule, one.mark, rewriteOf(one.rule, input.around), input));
   }
   admit(ruleset, input.missing);
   translate(main);
@@ -97,9 +97,9 @@ function partOf(one: KernelRule, input: RulesetInput): Part {
 
 function workOut(one: KernelRule, input: RulesetInput): Part {
   const { rule, mark } = one;
-  const rewrite = one.rewriteIn(input.around);
+  const rewrite = rewriteOf(rule, input.around);
   const elsewhere = rule.direction === 'in' ? 'fib daddr type local' : 'fib daddr type != local';
-  const candidates = asked(one, elsewhere, input.around);
+  const candidates = asked(one, rewrite.families, elsewhere, input.around);
   const { direction } = rule;
   if (mark === undefined) return { direction, candidates, entries: [] };
   const first = begin(rule, mark, rewrite);
@@ -113,7 +113,9 @@ const RECORD = /^[\w.@-]{1,100}=[\w-]{1,16}>[\w-]{1,16}$/;
 /** No packet looks here: which rule has which mark, and what the machine was like, for whoever comes after a crash. */
 function remember(main: TableBuilder, { rules, records }: RulesetInput): void {
   const ids = new Map<string, string>();
-  for (const { id } of rules) if (id !== undefined) ids.set(id[0], id[1]);
+  for (const { rule, mark } of rules) {
+    if (mark !== undefined) ids.set(markLiteral(mark), ` comment ${comment(rule.id)}`);
+  }
   main.set('set ids', { head: 'type mark', elements: ids });
   const kept = records.map((record, at) => {
     if (!RECORD.test(record)) throw new Error(`no record that nft may be given: ${JSON.stringify(record)}`);
@@ -189,14 +191,18 @@ function loopbackCandidates(input: RulesetInput): readonly Candidate[] {
   const rules = input.rules.filter(isFor);
   if (rules.every(({ mark }) => mark === undefined)) return [];
   const { around } = input;
-  return rules.flatMap((one) => asked(one, '', around));
+  return rules.flatMap((one) => asked(one, rewriteOf(one.rule, around).families, '', around));
 }
 
 /** What the rule does not carry of what it takes, since its target is of another family, is left as it is. */
-function asked(one: KernelRule, elsewhere: string, around: Around): readonly Candidate[] {
+function asked(
+  one: KernelRule,
+  carriable: readonly Family[],
+  elsewhere: string,
+  around: Around,
+): readonly Candidate[] {
   const { rule, mark } = one;
-  const carried =
-    mark === undefined || rule.verdict !== 'forward' ? FAMILIES : one.rewriteIn(around).families;
+  const carried = mark === undefined || rule.verdict !== 'forward' ? FAMILIES : carriable;
   const { clients } = rule.from;
   // The relay knows the names of clients; all that stands beneath such a rule, for the same ports, is the relay's, too.
   const isNamed = clients !== undefined && needsNames(clients);

@@ -85,7 +85,7 @@ export class Entries {
 
   /** `what` follows the key: nothing, or a colon and where it leads. */
   element(set: SetName, key: string, what = '', table: TableFamily = 'inet'): void {
-    this.all.push({ kind: 'element', table, set, key, what });
+    this.all.push({ kind: 'element', table, set, key, what: shared(what) });
   }
 
   chain(name: string, lines: readonly string[], table: TableFamily = 'inet'): void {
@@ -99,6 +99,18 @@ export class Entries {
   object(name: string, body: string): void {
     this.all.push({ kind: 'object', table: 'inet', name, body });
   }
+}
+
+/** Thousands of rules may lead to one place: its text is kept once. */
+const texts = new Map<string, string>();
+const MAX_TEXTS = 4096;
+
+function shared(text: string): string {
+  const known = texts.get(text);
+  if (known !== undefined) return known;
+  if (texts.size >= MAX_TEXTS) texts.clear();
+  texts.set(text, text);
+  return text;
 }
 
 export class TableBuilder {

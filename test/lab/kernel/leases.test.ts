@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { LeaseStatus, RuleStatus } from '../../../src/control/protocol.ts';
 import { type Keeping, startAgent, startKeep, until, untilRules } from '../support/keeping.ts';
-import { ADDRESSES, type NatwardOptions } from '../support/lab.ts';
+import { ADDRESSES, type NatwardOptions, type ServeOptions } from '../support/lab.ts';
 import type { LabProcess } from '../support/processes.ts';
 import { describeLab, freshHome, rule, run, runJson } from '../support/suite.ts';
 
@@ -64,8 +64,8 @@ describeLab('kernel: rules of leases', { rival: true }, (lab) => {
     running.push(started.process);
     return started;
   };
-  const serve = async (protocol: 'tcp' | 'udp' = 'tcp') => {
-    const server = await lab().serve({ ns: 'rival', port: 8443, reply: 'the other host', protocol });
+  const serve = async (options: Partial<ServeOptions> = {}) => {
+    const server = await lab().serve({ ns: 'rival', port: 8443, reply: 'the other host', ...options });
     return Object.assign(server, { [Symbol.asyncDispose]: () => server.stop() });
   };
   const reply = (protocol: 'tcp' | 'udp' = 'tcp') => lab().connectFromWan(443, protocol);
@@ -111,15 +111,13 @@ describeLab('kernel: rules of leases', { rival: true }, (lab) => {
     };
   };
   const isAnswer = (answer: string) => answer === 'the other host';
-  const expectCarriedByKernel = async () => {
-    expect(await rules()).toMatchObject([
-      {
-        owner: 'lease',
-        engine: 'nftables',
-        waiting: null,
-        text: `in tcp 8443 -> ${ADDRESSES.rival}:8443 "${SPEC}"`,
-      },
-    ]);
+  const expectCarriedByKernel = async (
+    said: Pick<RuleStatus, 'owner' | 'text'> = {
+      owner: 'lease',
+      text: `in tcp 8443 -> ${ADDRESSES.rival}:8443 "${SPEC}"`,
+    },
+  ) => {
+    expect(await rules()).toMatchObject([{ ...said, engine: 'nftables', waiting: null }]);
     expect(await ruleset()).toMatch(/table inet natward \{/);
     expect(await ruleset()).toContain(ADDRESSES.rival);
   };
@@ -173,8 +171,8 @@ describeLab('kernel: rules of leases', { rival: true }, (lab) => {
     expect(await rules()).toMatchObject([
       { engine: 'nftables', text: expect.stringMatching(/^in tcp\+udp 8443 /) },
     ]);
-    await using _tcp = await serve('tcp');
-    await using _udp = await serve('udp');
+    await using _tcp = await serve({ protocol: 'tcp' });
+    await using _udp = await serve({ protocol: 'udp' });
     expect(await reply('tcp')).toBe('the other host');
     expect(await reply('udp')).toBe('the other host');
     await run(lab(), ['drop', `${SPEC}/tcp+udp`], home);
@@ -184,13 +182,12 @@ describeLab('kernel: rules of leases', { rival: true }, (lab) => {
   });
 
   test('where its port is taken on this host it arrives on another one, and what was there is still reached', async () => {
-    const taken = await lab().serve({ ns: 'lan', port: 8443, reply: 'this host' });
+    await using _taken = await serve({ ns: 'lan', reply: 'this host' });
     await start();
     await run(lab(), ['keep', SPEC], home);
     await using _ = await serve();
     expect(await reply()).toBe('the other host');
     expect(await lab().connectFromWan(8443, 'tcp', { to: ADDRESSES.lan, ns: 'rival' })).toBe('this host');
-    await taken.stop();
   });
 
   test('an agent that ends gives both back', async () => {
@@ -270,7 +267,10 @@ describeLab('kernel: rules of leases', { rival: true }, (lab) => {
       expect(mappings).toMatchObject([
         { externalPort: 443, target: { address: ADDRESSES.rival, port: 8443 } },
       ]);
-      await expectCarriedByKernel();
+      await expectCarriedByKernel({
+        owner: 'user',
+        text: `in tcp 8443 -> ${ADDRESSES.rival}:+0 "natward map ${SPEC}"`,
+      });
       await using _ = await serve();
       expect(await reply()).toBe('the other host');
       await run(lab(), ['unmap', SPEC], home);
