@@ -31,12 +31,13 @@ const config: ViteUserConfig = defineConfig({
         },
       },
       {
-        // The lab shares two cores and real daemons: its files run one after the other.
+        // Real daemons in namespaces of each file's own: they mostly wait, but two cores carry no more at once.
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts'],
           exclude: ['test/lab/kernel/**'],
-          fileParallelism: false,
+          maxWorkers: 2,
+          sequence: { groupOrder: 3 },
           testTimeout: 120_000,
           hookTimeout: 60_000,
         },

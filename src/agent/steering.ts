@@ -26,6 +26,7 @@ import { type Finding, type OwnPort, validate } from '../forwarder/validate.ts';
 import type { IpAddress } from '../net/address.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
 import { portRanges } from '../net/port-set.ts';
+import type { TransportProtocol } from '../net/protocol.ts';
 import { type Clock, OVER } from '../system/clock.ts';
 import type { Carriage, Carrier } from './carrier.ts';
 import { checkIds, editedRules, OWNERS, tableOf, type Tables } from './rule-edits.ts';
@@ -53,6 +54,8 @@ export interface SteeringOptions {
   readonly addressesOf: (name: string) => Promise<readonly IpAddress[]>;
   /** That natward itself uses. */
   readonly ownPorts: readonly OwnPort[];
+  /** Another program waits for others at this port. The kernel would take its traffic; the relay cannot listen there. */
+  readonly isTaken: (protocol: TransportProtocol, port: number) => boolean;
   /** Called after a change of thousands of rules, which leaves much behind. */
   readonly tidy: () => void;
   /** Says what does not go well, until it is called without an error for the same key. */
@@ -64,8 +67,9 @@ type Reasons = ReadonlyMap<string, string>;
 /** A change of so many rules leaves much behind. */
 const MANY = 5000;
 const TIDY_MS = 2000;
-/** Rules of leases are remembered so soon. */
-const SAVE_MS = 1000;
+/** Rules of leases are remembered so soon, and later where writing takes long. */
+const SAVE_MS = 50;
+const SAVE_REST = 20;
 /** What waits is tried again. */
 const RETRY_MS = 5000;
 /** Times as long as a retry took is rested after it: hundreds of rules may wait. */
@@ -101,6 +105,7 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   #queue: Promise<unknown> = Promise.resolve();
   #retrying = false;
   #isSaving = false;
+  #saveMs = SAVE_MS;
 
   /** Throws what `memory.load` does. Nothing is carried out before `configure`. */
   constructor(options: SteeringOptions) {
@@ -159,6 +164,7 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
         if (old !== undefined && isSame(old, rule) && !this.#withheld.has(id)) return port;
         const lease = [...this.#tables.lease.filter((one) => one.id !== id), rule];
         try {
+          this.#checkFree(rule, port);
           await this.#serve(lease, id);
           this.#saveSoon();
           return port;
@@ -169,6 +175,15 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
       }
       throw why as NatwardError;
     });
+  }
+
+  /** A lease takes no other program's port. Throws CONFLICT. */
+  #checkFree(rule: Rule, port: number): void {
+    const { engine, isTaken } = this.#options;
+    if (!engine.carriedBy(rule).includes('nftables')) return;
+    const protocol = rule.protocols.find((one) => isTaken(one, port));
+    if (protocol === undefined) return;
+    throw new NatwardError('CONFLICT', `another program listens on ${protocol.toUpperCase()} ${port}`);
   }
 
   /** Has the table with these rules of leases carried out. Throws where the one with this id cannot be. */
@@ -214,15 +229,20 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
     this.#options.clock.sleep(TIDY_MS, this.#over.signal).then(this.#options.tidy, unlessOver);
   }
 
-  /** Thousands of leases may want a rule at once. */
+  /** Thousands of leases may want a rule at once: then the file is written now and then. */
   #saveSoon(): void {
     if (this.#isSaving) return;
     this.#isSaving = true;
-    this.#options.clock
-      .sleep(SAVE_MS, this.#over.signal)
+    const { clock } = this.#options;
+    clock
+      .sleep(this.#saveMs, this.#over.signal)
       .then(() => {
         this.#isSaving = false;
-        return this.#inTurn(() => this.#save());
+        return this.#inTurn(async () => {
+          const startMs = clock.steady();
+          await this.#save();
+          this.#saveMs = Math.max(SAVE_MS, SAVE_REST * (clock.steady() - startMs));
+        });
       })
       .catch(unlessOver);
   }

@@ -22,6 +22,7 @@ import { nodeHandles } from '../forwarder/relay/handles.ts';
 import { nodeSockets } from '../forwarder/relay/sockets.ts';
 import { readHostsFiles } from '../system/hosts-files.ts';
 import { fileLimit } from '../system/limits.ts';
+import { isListenedAt } from '../system/listeners.ts';
 import { collectGarbage } from '../system/memory.ts';
 import { systemNames } from '../system/names.ts';
 import { type InterfaceAddress, interfaceAddresses } from '../system/routes/addresses.ts';
@@ -53,6 +54,7 @@ export async function startSteering(
     ownAddresses: () => ownAddresses().map(({ address }) => address),
     addressesOf: async (name) => (await systemNames.addressesOf(name)).addresses,
     ownPorts: OWN_PORTS,
+    isTaken: (protocol, port) => isListenedAt(protocol, port),
     tidy: collectGarbage,
     warn,
   });

@@ -361,6 +361,7 @@ describe('with the real rule table', () => {
       addressesOf: async () => [],
       ownPorts: [],
       tidy: () => undefined,
+      isTaken: () => false,
       warn: () => undefined,
     });
     const own = steering;

@@ -69,6 +69,7 @@ export function sceneOf(change: Partial<SteeringOptions> & { readonly memory?: T
     ownAddresses: () => ['192.0.2.1'],
     addressesOf: async () => [],
     tidy: () => undefined,
+    isTaken: () => false,
     ownPorts: [{ protocol: 'udp', port: 5350, what: 'it hears announcements there' }],
     warn: (key, error) => void warned.push(`${key}: ${error?.message ?? 'well'}`),
     ...change,

@@ -624,6 +624,7 @@ function optionsOf(): SteeringOptions {
     addressesOf: async () => [],
     ownPorts: [],
     tidy: () => undefined,
+    isTaken: () => false,
     warn: () => undefined,
   };
 }
@@ -647,6 +648,25 @@ test('a change of thousands of rules is tidied up after, one of a few is not', a
   await scene.add('one: in udp 1 -> 10.0.0.5:80');
   await scene.clock.advance(10_000);
   expect(tidied).toBe(1);
+});
+
+test('a lease that the kernel carries takes no port of another program', async () => {
+  const scene = sceneOf({ isTaken: (protocol, port) => protocol === 'tcp' && port === 80 });
+  const carriage = {
+    protocols: ['tcp'] as const,
+    port: 80,
+    description: '',
+    target: { address: '10.0.0.5', port: 80 },
+  };
+  expect(await scene.steering.carry('by/relay', { ...carriage, isFixed: false })).toBe(80);
+  scene.engine.carriers = ['nftables'];
+  expect(await scene.steering.carry('by/kernel', { ...carriage, isFixed: false })).toBeGreaterThanOrEqual(
+    20_000,
+  );
+  await expect(scene.steering.carry('fixed', { ...carriage, isFixed: true })).rejects.toMatchObject({
+    code: 'CONFLICT',
+    message: 'another program listens on TCP 80',
+  });
 });
 
 test('the rules of leases are there from the start, until it is known which of them are wanted', async () => {

@@ -34,6 +34,7 @@ function rulesOf(): { readonly steering: Steering; readonly engine: TestEngine; 
     addressesOf: async () => [],
     ownPorts: [],
     tidy: () => undefined,
+    isTaken: () => false,
     warn: () => undefined,
   });
   onTestFinished(() => steering[Symbol.asyncDispose]());
