@@ -170,13 +170,14 @@ function admit(ruleset: RulesetBuilder, missing: ReadonlySet<Feature>): void {
   const gates = main.has('map gates') ? [`${MARK} vmap @gates`] : [];
   main.chain('decided', [...idles, ...gates, 'goto begun']);
   main.set('set tallies', { head: `type mark . inet_service; ${COUNTED}`, elements: NO_ELEMENTS });
-  main.chain('begun', [`${tallied(BEGUN)} accept`]);
+  main.chain('begun', [tallied(BEGUN), 'accept']);
   for (const [word, { tally }] of missing.has('rejects') ? [] : Object.entries(REFUSALS)) {
     main.chain(`refused_${word}`, [tallied(tally), 'meta l4proto tcp reject with tcp reset', 'reject']);
   }
-  main.chain('dropped', [`${tallied(REFUSALS.rule.tally)} drop`]);
+  main.chain('dropped', [tallied(REFUSALS.rule.tally), 'drop']);
 }
 
+/** A line of its own: where the set is full it goes no further, and what follows is done all the same. */
 function tallied(tally: number): string {
   return `update @tallies { ${MARK} . ${tally} counter }`;
 }
