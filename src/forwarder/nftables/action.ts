@@ -97,6 +97,8 @@ function gateLines(entries: Entries, { access, limits }: Rule, mark: number): re
       const head = `type ${of === 4 ? 'ipv4_addr' : 'ipv6_addr'}; size ${MAX_CLIENTS}; flags dynamic;`;
       entries.set(`set ${set}`, { head, elements: new Map() });
       lines.push(`add @${set} { ${words} saddr ct count over ${openPerClient} } goto refused_client`);
+      // As many clients as can be counted have come: who is not among them is not let past the limit.
+      lines.push(`${words} saddr != @${set} goto refused_client`);
     }
   }
   if (newPerSecond !== undefined) {
