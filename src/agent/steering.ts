@@ -18,6 +18,7 @@ import {
   NO_ACTIVITY,
 } from '../forwarder/engine.ts';
 import { followEngine } from '../forwarder/engine-events.ts';
+import { portTaken } from '../forwarder/relay/openings.ts';
 import type { Rule } from '../forwarder/rule.ts';
 import { difference, identified, isSame, type Table, type WantedRule } from '../forwarder/table.ts';
 import { formatRule, identify, parseRule } from '../forwarder/text.ts';
@@ -183,7 +184,7 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
     if (!engine.carriedBy(rule).includes('nftables')) return;
     const protocol = rule.protocols.find((one) => isTaken(one, port));
     if (protocol === undefined) return;
-    throw new NatwardError('CONFLICT', `another program listens on ${protocol.toUpperCase()} ${port}`);
+    throw portTaken(protocol, port, `${protocol.toUpperCase()} ${port}`);
   }
 
   /** Has the table with these rules of leases carried out. Throws where the one with this id cannot be. */

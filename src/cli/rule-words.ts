@@ -34,7 +34,7 @@ export function printRule(rule: RuleStatus, conversations: readonly Conversation
   const { activity } = rule;
   print(`${rule.id} ${rule.text}`);
   print(
-    `place ${rule.position}, ${OWNERS[rule.owner]}, ${rule.enabled ? `carried by the ${rule.engine}` : 'disabled'}`,
+    `place ${rule.position}, ${OWNERS[rule.owner]}, ${rule.enabled ? `carried by ${CARRIERS[rule.engine]}` : 'disabled'}`,
   );
   if (rule.waiting !== null) print(`warning: not carried out: ${rule.waiting}`);
   print(`conversations ${activity.conversations} begun, ${activity.open} open, ${activity.refused} refused`);
@@ -133,6 +133,11 @@ const OWNERS: Readonly<Record<RuleStatus['owner'], string>> = {
   user: 'made by hand',
   config: 'of the configuration file',
   lease: 'of a lease',
+};
+const CARRIERS: Readonly<Record<RuleStatus['engine'], string>> = {
+  relay: 'the relay',
+  nftables: 'the kernel',
+  'nftables+relay': 'the kernel and the relay',
 };
 
 function activityWords({ conversations, open, refused, bytesIn, bytesOut }: Activity): string {

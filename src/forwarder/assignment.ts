@@ -9,6 +9,7 @@ import type { TransportProtocol } from '../net/protocol.ts';
 import { needsNames } from './access.ts';
 import { portsOf } from './decide.ts';
 import type { EngineName, Shortcoming } from './engine.ts';
+import { RELAY } from './nftables/shortcoming.ts';
 import type { Rule } from './rule.ts';
 import type { Table } from './table.ts';
 
@@ -53,7 +54,9 @@ function assignOne(rule: Rule, engines: Engines, named: NamedPorts): Assigned {
 export function shortcomingOf(rule: Rule, { kernel, relay }: Engines): Shortcoming | undefined {
   const [first, second] = [kernel(rule), relay(rule)];
   if (first === undefined || second === undefined) return undefined;
-  const advice = 'Each engine lacks something for it: split it into two rules, or leave one clause out.';
+  const advice = first.advice.includes(RELAY)
+    ? 'Each engine lacks something for it: split it into two rules, or leave one clause out.'
+    : first.advice;
   return { field: first.field, reason: `${first.reason}, and ${second.reason}`, advice };
 }
 

@@ -41,6 +41,22 @@ export const NO_ACTIVITY: Activity = {
   lastRefusal: null,
 };
 
+/** Of a rule that was counted in two places, the later first. */
+export function sumOf(one: Activity, before: Activity): Activity {
+  const times = [one.lastAtMs, before.lastAtMs].filter((atMs) => atMs !== null);
+  return {
+    bytesIn: one.bytesIn + before.bytesIn,
+    bytesOut: one.bytesOut + before.bytesOut,
+    packetsIn: one.packetsIn + before.packetsIn,
+    packetsOut: one.packetsOut + before.packetsOut,
+    open: one.open + before.open,
+    conversations: one.conversations + before.conversations,
+    refused: one.refused + before.refused,
+    lastAtMs: times.length === 0 ? null : Math.max(...times),
+    lastRefusal: one.lastRefusal ?? before.lastRefusal,
+  };
+}
+
 export interface Conversation {
   /** Counts up by one in the engine's life. */
   readonly id: number;

@@ -13,6 +13,7 @@ import {
   type EngineName,
   type ForwardEngine,
   NO_ACTIVITY,
+  sumOf,
   type Shortcoming,
 } from './engine.ts';
 import type { KernelEngine } from './nftables/engine.ts';
@@ -85,7 +86,7 @@ export class SharedEngine implements ForwardEngine {
   async activity(): Promise<ReadonlyMap<string, Activity>> {
     const [kernel, relay] = await Promise.all([this.#kernel.activity(), this.#relay.activity()]);
     const both = new Map(kernel);
-    for (const [id, activity] of relay) both.set(id, sumOf(kernel.get(id) ?? NO_ACTIVITY, activity));
+    for (const [id, activity] of relay) both.set(id, sumOf(activity, kernel.get(id) ?? NO_ACTIVITY));
     return both;
   }
 
@@ -159,19 +160,4 @@ function ofRelay(conversation: Conversation): Conversation {
 
 function told(event: EngineEvent, as: (conversation: Conversation) => Conversation): EngineEvent {
   return event.type === 'refused' ? event : { ...event, conversation: as(event.conversation) };
-}
-
-/** Of a rule that one engine has had before the other. */
-function sumOf(a: Activity, b: Activity): Activity {
-  return {
-    bytesIn: a.bytesIn + b.bytesIn,
-    bytesOut: a.bytesOut + b.bytesOut,
-    packetsIn: a.packetsIn + b.packetsIn,
-    packetsOut: a.packetsOut + b.packetsOut,
-    open: a.open + b.open,
-    conversations: a.conversations + b.conversations,
-    refused: a.refused + b.refused,
-    lastAtMs: Math.max(a.lastAtMs ?? 0, b.lastAtMs ?? 0) || null,
-    lastRefusal: b.lastRefusal ?? a.lastRefusal,
-  };
 }

@@ -666,6 +666,7 @@ test('a lease that the kernel carries takes no port of another program', async (
   await expect(scene.steering.carry('fixed', { ...carriage, isFixed: true })).rejects.toMatchObject({
     code: 'CONFLICT',
     message: 'another program listens on TCP 80',
+    advice: expect.stringContaining('ss -ltnp'),
   });
 });
 

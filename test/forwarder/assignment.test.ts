@@ -58,3 +58,9 @@ test('what is too much for both is told with both reasons', () => {
   expect(assigned('in tcp 80 -> 192.168.1.8:80 as client proxy v2')).toEqual([short]);
   expect(shortcomingOf(rule('in tcp 80 -> :81', 'a'), engines)).toBeUndefined();
 });
+
+test('what would let the kernel carry a rule is advised, where the relay could not in any case', () => {
+  const advised = (line: string) => shortcomingOf(rule(line, 'a'), engines)?.advice;
+  expect(advised('in tcp 80 -> reflect route')).toBe('Say the interface before the arrow: on eth0.');
+  expect(advised('out tcp 80 -> 10.0.0.1:80 proxy v2')).toMatch(/split it into two rules/);
+});

@@ -31,7 +31,7 @@ export interface Machine extends Around {
   readonly adapters: ReadonlySet<string>;
 }
 
-/** Why the rule is not carried, or not all of it, for now: a full sentence. */
+/** Why the rule is not carried, or not all of it, for now: a sentence without its full stop, as any message. */
 export interface Lack {
   readonly reason: string;
   /** The rest of the rule can be carried meanwhile. */
@@ -46,25 +46,25 @@ export function lackOf(rule: Rule, machine: Machine): Lack | undefined {
   const [first] = unnamed;
   if (first?.kind === 'name') {
     const isPartial = unnamed.length < rule.to.addresses.length;
-    return { reason: `${first.name} has no address; it is looked up again.`, isPartial };
+    return { reason: `${first.name} has no address; it is looked up again`, isPartial };
   }
   for (const name of targetNames(rule)) {
     if (name === 'localhost') continue;
     const found = addressesOf(name);
     if (found.length === 0)
-      return { reason: `${name} has no address; it is looked up again.`, isPartial: false };
+      return { reason: `${name} has no address; it is looked up again`, isPartial: false };
     if (found.every(isLoopback)) {
-      const reason = `${name} stands for a loopback address of this host: write 127.0.0.1 if that is meant.`;
+      const reason = `${name} stands for a loopback address of this host: write 127.0.0.1 if that is meant`;
       return { reason, isPartial: false };
     }
   }
   const way = wayOf(rule);
   if (way !== undefined && !adapters.has(way.adapter)) {
-    return { reason: `There is no interface ${way.adapter} yet; it is waited for.`, isPartial: false };
+    return { reason: `there is no interface ${way.adapter} yet; it is waited for`, isPartial: false };
   }
   const absent = rule.adapters.filter((one) => !adapters.has(one));
   if (absent.length > 0) {
-    return { reason: `There is no interface ${absent.join(', ')} yet; it is waited for.`, isPartial: true };
+    return { reason: `there is no interface ${absent.join(', ')} yet; it is waited for`, isPartial: true };
   }
   return undefined;
 }

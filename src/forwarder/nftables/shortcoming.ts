@@ -12,7 +12,8 @@ const MAX_ADAPTER = 15;
 type Need = (field: string, reason: string, advice: string) => Shortcoming;
 
 const need: Need = (field, reason, advice) => ({ field, reason, advice });
-const RELAY = 'The relay can: leave the engine to natward.';
+/** What the kernel's shortcomings advise where another engine is the way out. */
+export const RELAY = 'The relay can: leave the engine to natward.';
 
 export function kernelShortcoming(rule: Rule): Shortcoming | undefined {
   return (

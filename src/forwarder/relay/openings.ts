@@ -9,6 +9,7 @@
 import { NatwardError } from '../../errors.ts';
 import { ANY_IPV4, ANY_IPV6, family } from '../../net/address.ts';
 import { formatEndpoint } from '../../net/endpoint.ts';
+import type { TransportProtocol } from '../../net/protocol.ts';
 import type { Place } from './places.ts';
 
 /** A place that is open. */
@@ -147,15 +148,20 @@ function portKey({ protocol, port }: Place): string {
   return `${protocol} ${port}`;
 }
 
+/** Another program listens there. `what` puts the place in words. */
+export function portTaken(protocol: TransportProtocol, port: number, what: string): NatwardError {
+  const flag = protocol === 'tcp' ? 't' : 'u';
+  return new NatwardError('CONFLICT', `another program listens on ${what}`, {
+    advice: `ss -l${flag}np 'sport = :${port}' shows which; let it listen on 127.0.0.1 alone, or choose another port.`,
+  });
+}
+
 /** Why a place cannot be listened on, by the system's word. */
 export function listenFailure({ protocol, address, port, rules: [rule] }: Place, code: string): NatwardError {
   const what = `${protocol.toUpperCase()} ${formatEndpoint({ address, port })}, for rule ${rule?.id}`;
-  const flag = protocol === 'tcp' ? 't' : 'u';
   switch (code) {
     case 'EADDRINUSE':
-      return new NatwardError('CONFLICT', `another program listens on ${what}`, {
-        advice: `ss -l${flag}np 'sport = :${port}' shows which; let it listen on 127.0.0.1 alone, or choose another port.`,
-      });
+      return portTaken(protocol, port, what);
     case 'EACCES':
       return new NatwardError(
         'NOT_AUTHORIZED',

@@ -3,7 +3,7 @@
 import type { Endpoint } from '../../net/endpoint.ts';
 import type { Clock } from '../../system/clock.ts';
 import { type AccessMatcher, compileAccess } from '../access.ts';
-import { type Activity, NO_ACTIVITY } from '../engine.ts';
+import { type Activity, NO_ACTIVITY, sumOf } from '../engine.ts';
 import type { Rule } from '../rule.ts';
 
 /** The bytes of a rate may come in bursts as long as this. */
@@ -120,23 +120,8 @@ export class RuleState {
 
   get activity(): Activity {
     this.#fold();
-    return { ...sumOf(this, this.#before?.activity), open: this.#openNow() };
+    return { ...sumOf(this, this.#before?.activity ?? NO_ACTIVITY), open: this.#openNow() };
   }
-}
-
-/** Of both, without what is open. */
-function sumOf(one: Activity, before: Activity = NO_ACTIVITY): Omit<Activity, 'open'> {
-  const times = [one.lastAtMs, before.lastAtMs].filter((atMs) => atMs !== null);
-  return {
-    bytesIn: one.bytesIn + before.bytesIn,
-    bytesOut: one.bytesOut + before.bytesOut,
-    packetsIn: one.packetsIn + before.packetsIn,
-    packetsOut: one.packetsOut + before.packetsOut,
-    conversations: one.conversations + before.conversations,
-    refused: one.refused + before.refused,
-    lastAtMs: times.length === 0 ? null : Math.max(...times),
-    lastRefusal: one.lastRefusal ?? before.lastRefusal,
-  };
 }
 
 /** Fills by so much a second, and holds so much. */

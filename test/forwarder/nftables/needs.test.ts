@@ -43,21 +43,21 @@ describe('what a rule lacks', () => {
   test.each<[line: string, reason: string | undefined, isPartial?: boolean]>([
     ['in tcp 80 -> nas.lan:80', undefined],
     ['in tcp 80 on eth0 -> 192.168.1.8 via eth1', undefined],
-    ['in tcp 80 -> nobody.example:80', 'nobody.example has no address; it is looked up again.', false],
+    ['in tcp 80 -> nobody.example:80', 'nobody.example has no address; it is looked up again', false],
     [
       'in udp 80 -> monitor clone nobody.example:80',
-      'nobody.example has no address; it is looked up again.',
+      'nobody.example has no address; it is looked up again',
       false,
     ],
-    ['in tcp nobody.example:80 -> :81', 'nobody.example has no address; it is looked up again.', false],
+    ['in tcp nobody.example:80 -> :81', 'nobody.example has no address; it is looked up again', false],
     [
       'in tcp nobody.example,203.0.113.1:80 -> :81',
-      'nobody.example has no address; it is looked up again.',
+      'nobody.example has no address; it is looked up again',
       true,
     ],
-    ['in tcp 80 on tun0 -> :81', 'There is no interface tun0 yet; it is waited for.', true],
-    ['in tcp 80 on eth0,tun0 -> :81', 'There is no interface tun0 yet; it is waited for.', true],
-    ['in tcp 80 -> 192.168.1.8 via tun0', 'There is no interface tun0 yet; it is waited for.', false],
+    ['in tcp 80 on tun0 -> :81', 'there is no interface tun0 yet; it is waited for', true],
+    ['in tcp 80 on eth0,tun0 -> :81', 'there is no interface tun0 yet; it is waited for', true],
+    ['in tcp 80 -> 192.168.1.8 via tun0', 'there is no interface tun0 yet; it is waited for', false],
   ])('%s: %s', (line, reason, isPartial) => {
     expect(lackOf(rule(line, 'a'), machine)).toEqual(
       reason === undefined ? undefined : { reason, isPartial },

@@ -31,7 +31,7 @@ describeKernel('kernel rules: waiting', (scene) => {
       await scene().apply('in tcp 80 on late0 -> :9001', 'in tcp 80 -> :9002');
       await using _ = await scene().router.serve(served);
       const [reason, none] = await waiting();
-      expect(reason).toBe('There is no interface late0 yet; it is waited for.');
+      expect(reason).toBe('there is no interface late0 yet; it is waited for');
       expect(none).toBeNull();
       expect(await scene().client.ask(router, 80)).toMatchObject({ toPort: 9002 });
       await plug();
@@ -46,7 +46,7 @@ describeKernel('kernel rules: waiting', (scene) => {
     test('of several: those that are there work meanwhile', async () => {
       await scene().apply('in tcp 80 on c0,late0 -> :9001');
       await using _ = await scene().router.serve(served);
-      expect(await waiting()).toEqual(['There is no interface late0 yet; it is waited for.']);
+      expect(await waiting()).toEqual(['there is no interface late0 yet; it is waited for']);
       expect(await scene().client.ask(router, 80)).toMatchObject({ toPort: 9001 });
     });
 
@@ -54,7 +54,7 @@ describeKernel('kernel rules: waiting', (scene) => {
       const far = '10.66.0.9';
       await scene().monitor.sh(`ip addr replace ${far}/32 dev lo`);
       await scene().apply(`out tcp ${far}:9001 -> via late0`);
-      expect(await waiting()).toEqual(['There is no interface late0 yet; it is waited for.']);
+      expect(await waiting()).toEqual(['there is no interface late0 yet; it is waited for']);
       await using _ = await scene().monitor.serve(served);
       for (const isDelayed of [true, false]) {
         expect(await scene().router.ask(far, 9001, { timeoutMs: 300 })).toBe('silence');
@@ -85,7 +85,7 @@ describeKernel('kernel rules: waiting', (scene) => {
       await scene().apply(`in tcp 80 -> ${name}:9001`);
       await using _ = await scene().server.serve(served);
       await using __ = await scene().router.serve({ port: 80 });
-      expect(await waiting()).toEqual([`${name} has no address; it is looked up again.`]);
+      expect(await waiting()).toEqual([`${name} has no address; it is looked up again`]);
       await scene().names({ [name]: [server] });
       const isThere = async () => portOf(await scene().client.ask(router, 80)) === 9001;
       await until('it is carried out', isThere, SOON_MS);
@@ -109,7 +109,7 @@ describeKernel('kernel rules: waiting', (scene) => {
       await scene().names({});
       await scene().apply('in tcp new.example.org,10.62.0.1:80 -> :9001', 'in tcp 80 -> :9002');
       await using _ = await scene().router.serve(served);
-      expect(await waiting()).toEqual(['new.example.org has no address; it is looked up again.', null]);
+      expect(await waiting()).toEqual(['new.example.org has no address; it is looked up again', null]);
       expect(await scene().client.ask(router, 80)).toMatchObject({ toPort: 9002 });
       expect(await scene().client.ask('10.62.0.1', 80)).toMatchObject({ toPort: 9001 });
     });
