@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Keeper } from '../src/agent/keeper.ts';
 import { type LedgerState, type Memory, NOTHING } from '../src/agent/ledger.ts';
-import { Store } from '../src/agent/store.ts';
+import { FileStore } from '../src/agent/file-store.ts';
 import { renewalWindow } from '../src/mapping/schedule.ts';
 import type { MappingProtocol } from '../src/net/protocol.ts';
 import { startGateway } from '../src/responder/gateway.ts';
@@ -69,7 +69,7 @@ export async function virtualDay(
   const directory = mkdtempSync(join(tmpdir(), 'natward-day-'));
   const keeper = new Keeper(systemOn(clock, ports), {
     memory: new NoMemory(),
-    store: new Store(directory, clock),
+    store: new FileStore(directory, clock),
     ports,
     ...(looks === 'off' && { checkMs: 2 * DAY_MS }),
   });

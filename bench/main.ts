@@ -15,6 +15,10 @@ const BENCHMARKS: Readonly<Record<string, { readonly about: string; load(): Prom
     about: 'carrying rules out in the kernel, beside plain forwarding, nft and relays',
     load: () => import('./kernel.ts'),
   },
+  responder: {
+    about: 'answering other programs over PCP, NAT-PMP and UPnP, beside miniupnpd',
+    load: () => import('./responder.ts'),
+  },
 };
 
 interface Benchmark {

@@ -29,6 +29,7 @@ const DOCUMENTS: readonly GenericSchema[] = [
   schema.agentSchema,
   schema.gatewaySchema,
   schema.leaseSchema,
+  schema.responderSchema,
   schema.eventSchema,
   rules.rulesAnswerSchema,
   rules.ruleStatusSchema,

@@ -1,13 +1,12 @@
 import { expect, test } from 'vitest';
 import * as natward from '../src/index.ts';
 
-test('the library offers the agent, its errors, and what it takes to hand in a system', () => {
+test('the library offers the agent, the way to the one of this host, its errors, and the machine', () => {
   expect(Object.keys(natward).sort()).toEqual([
     'Agent',
     'NatwardError',
-    'chooseGateways',
+    'connect',
     'isNatwardError',
     'realSystem',
-    'watchAnnouncements',
   ]);
 });

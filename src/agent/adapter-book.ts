@@ -9,7 +9,7 @@ import * as v from 'valibot';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { type MacAddress, parseMacAddress } from '../net/mac-address.ts';
 import { loadConf } from './conf-file.ts';
-import { freeName } from './store.ts';
+import { freeName } from './file-store.ts';
 
 export interface AdapterEntry {
   /** What it had before natward first changed it. */

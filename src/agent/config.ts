@@ -12,13 +12,21 @@ import { MAX_RULES, parseRuleId, type WantedRule } from '../forwarder/table.ts';
 import { parseRule } from '../forwarder/text.ts';
 import { checkDescription } from '../forwarder/words.ts';
 import { MAX_LIFETIME_SECONDS } from '../mapping/mapping.ts';
-import { type IpAddress, parseAddress } from '../net/address.ts';
 import { parseDuration } from '../net/duration.ts';
 import { MAPPING_PROTOCOLS } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
+import { address, read, usage, whole, yesOrNo } from './config-value.ts';
 import type { Hook } from './hooks/hook.ts';
 import { hookDocumentSchema } from './hooks/parse.ts';
 import type { KeepRequest } from './lease.ts';
+import {
+  DEFAULT_MAX_MAPPINGS,
+  HIGHEST_MAX_MAPPINGS,
+  interfacesOnce,
+  RESPOND_KEYS,
+  respondSchema,
+  type RespondSection,
+} from './respond-config.ts';
 import { parseSpec, type Spec } from './spec.ts';
 import { parseToml, type TomlDocument } from './toml.ts';
 
@@ -39,6 +47,10 @@ export interface Config {
   readonly hooks: readonly Hook[];
   /** From the top. */
   readonly rules: readonly WantedRule[];
+  /** Where the agent is a gateway for other programs: no interface twice. */
+  readonly responds: readonly RespondSection[];
+  /** Of the clients of all those together. */
+  readonly respondMaxMappings: number;
 }
 
 export const NO_CONFIG: Config = {
@@ -48,11 +60,14 @@ export const NO_CONFIG: Config = {
   keeps: [],
   hooks: [],
   rules: [],
+  responds: [],
+  respondMaxMappings: DEFAULT_MAX_MAPPINGS,
 };
 
 const MAX_BYTES = 2 ** 20;
 const MAX_KEEPS = 10_000;
 const MAX_HOOKS = 64;
+const MAX_RESPONDS = 64;
 const ERRORS_SHOWN = 20;
 const DEFAULT_LIFETIME = '2h';
 /** `fs.watch` misses what editors and network file systems do; a look at the file's date costs nothing. */
@@ -60,22 +75,6 @@ const LOOK_MS = 1500;
 /** A file that is being written stands still for so long when it is whole. */
 const STILL_MS = 500;
 const CHECK_SECONDS = { min: 2, max: 3600 } as const;
-
-/** Text that a function makes something of, or throws USAGE. */
-function read<T>(what: (text: string) => T): v.GenericSchema<unknown, T> {
-  return v.pipe(
-    v.string('write it as text, in quotes'),
-    v.rawTransform(({ dataset, addIssue, NEVER }) => {
-      try {
-        return what(dataset.value);
-      } catch (error) {
-        if (!isNatwardError(error)) throw error;
-        addIssue({ message: error.message });
-        return NEVER;
-      }
-    }),
-  );
-}
 
 function duration(minSeconds: number, maxSeconds: number): v.GenericSchema<unknown, number> {
   return read((text) => {
@@ -88,17 +87,11 @@ function duration(minSeconds: number, maxSeconds: number): v.GenericSchema<unkno
   });
 }
 
-const address: v.GenericSchema<unknown, IpAddress> = read((text) => {
-  const parsed = parseAddress(text);
-  if (parsed === undefined) throw usage(`"${text}" is not an IP address`);
-  return parsed;
-});
-
 const keepEntries = {
   spec: read<Spec>(parseSpec),
   lifetime: v.optional(duration(1, MAX_LIFETIME_SECONDS), DEFAULT_LIFETIME),
   description: v.optional(v.pipe(v.string(), v.maxLength(250, 'at most 250 characters'))),
-  exact: v.optional(v.boolean('write true or false'), false),
+  exact: v.optional(yesOrNo, false),
   via: v.optional(v.picklist(MAPPING_PROTOCOLS, 'write "pcp", "natpmp" or "upnp"')),
   gateway: v.optional(address),
   interface: v.optional(v.pipe(v.string(), v.maxLength(256))),
@@ -120,7 +113,7 @@ const keepSchema: v.GenericSchema<unknown, ConfiguredKeep> = v.pipe(
 const ruleEntries = {
   rule: read<RuleSpec>(parseRule),
   id: v.optional(read(parseRuleId)),
-  enabled: v.optional(v.boolean('write true or false'), true),
+  enabled: v.optional(yesOrNo, true),
   description: v.optional(read(checkDescription)),
 };
 
@@ -154,17 +147,28 @@ const configEntries = {
     v.pipe(v.array(ruleSchema), v.maxLength(MAX_RULES, `at most ${MAX_RULES} of them`), idsOnce),
     [],
   ),
+  respond: v.optional(
+    v.pipe(
+      v.array(respondSchema),
+      v.maxLength(MAX_RESPONDS, `at most ${MAX_RESPONDS} of them`),
+      interfacesOnce,
+    ),
+    [],
+  ),
+  respondMaxMappings: v.optional(whole(1, HIGHEST_MAX_MAPPINGS), DEFAULT_MAX_MAPPINGS),
 };
 
 const configSchema: v.GenericSchema<unknown, Config> = v.pipe(
   v.strictObject(configEntries),
-  v.transform(({ onExit, checkInterval, engine, keep, hook, rule }) => ({
+  v.transform(({ onExit, checkInterval, engine, keep, hook, rule, respond, respondMaxMappings }) => ({
     onExit,
     engine,
     checkMs: checkInterval === undefined ? undefined : checkInterval * 1000,
     keeps: keep,
     hooks: hook,
     rules: rule,
+    responds: respond,
+    respondMaxMappings,
   })),
 );
 
@@ -175,8 +179,9 @@ const KEYS: Readonly<Record<string, readonly string[]>> = {
   rule: Object.keys(ruleEntries),
   hook: ['on', 'timeoutSeconds', 'run', 'shell', 'webhook', 'sync', 'dyndns'],
   dyndns: ['url', 'hostname'],
+  ...RESPOND_KEYS,
 };
-const LONGEST_KEY = 14;
+const LONGEST_KEY = 18;
 
 /** Throws USAGE with every error's place: `config.toml:7:12: keep[1].lifetime: ...`. `file` is what it is called. */
 export function parseConfig(text: string, file: string): Config {
@@ -332,8 +337,4 @@ function stampOf(path: string): string {
   } catch (error) {
     return String((error as NodeJS.ErrnoException).code);
   }
-}
-
-function usage(message: string): NatwardError {
-  return new NatwardError('USAGE', message);
 }

@@ -5,7 +5,7 @@
 
 import { isNatwardError, type NatwardError } from '../errors.ts';
 import type { Clock } from '../system/clock.ts';
-import { type LedgerState, type Memory, NOTHING } from './ledger.ts';
+import type { LedgerState, Memory } from './ledger.ts';
 import { placeOf, type RememberedMapping, type Store } from './store.ts';
 
 /** Grants that come together are written together; so are renewals. */
@@ -31,7 +31,7 @@ export class ForegroundMemory implements Memory {
   }
 
   load(): LedgerState {
-    return NOTHING;
+    return { intents: [], holdings: [] };
   }
 
   save(state: () => LedgerState, when: 'soon' | 'later'): void {

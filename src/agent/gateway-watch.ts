@@ -49,6 +49,8 @@ export interface WatchListener {
   /** It has started again from nothing. */
   tableLost(reason: string): void;
   addressChanged(previous: IpAddress): void;
+  /** Its external address, as it tells it now; the first time too. */
+  addressKnown(address: IpAddress): void;
   /** Part of each check: looks at some of the leases. Throws TIMEOUT or UNREACHABLE where nobody answers. */
   look(line: Line): Promise<void>;
   warn(error: NatwardError): void;
@@ -137,6 +139,7 @@ export class GatewayWatch implements AsyncDisposable {
     const previous = this.#externalAddress;
     if (previous === externalAddress) return;
     this.#externalAddress = externalAddress;
+    this.#listener.addressKnown(externalAddress);
     if (previous !== undefined) this.#listener.addressChanged(previous);
   }
 
@@ -144,7 +147,8 @@ export class GatewayWatch implements AsyncDisposable {
     let retryMs = FIRST_RETRY_MS;
     while (!this.#over.signal.aborted) {
       if (this.#network === undefined) {
-        await this.#pause(this.#checkMs);
+        // Nobody was asked yet: what the network is may be acted on at once.
+        await this.#pause(this.#checkMs, 0);
         continue;
       }
       const line = await this.#find();
@@ -362,17 +366,17 @@ export class GatewayWatch implements AsyncDisposable {
   }
 
   /** Resolves after `delayMs`, or sooner when something speaks for looking now, but not at once again and again. */
-  async #pause(delayMs: number): Promise<void> {
+  async #pause(delayMs: number, gapMs: number = SHORTEST_GAP_MS): Promise<void> {
     const { clock } = this.#system;
     const end = this.#over.signal;
     const cut = new AbortController();
     const stop = () => cut.abort(OVER);
     end.addEventListener('abort', stop);
     try {
-      await clock.sleep(Math.min(delayMs, SHORTEST_GAP_MS), cut.signal);
+      if (gapMs > 0) await clock.sleep(Math.min(delayMs, gapMs), cut.signal);
       this.#wake.signal.addEventListener('abort', stop);
       if (this.#wake.signal.aborted) return;
-      await clock.sleep(delayMs - SHORTEST_GAP_MS, cut.signal);
+      await clock.sleep(delayMs - gapMs, cut.signal);
     } catch {
       // Woken.
     } finally {

@@ -21,6 +21,9 @@ export function conflictOf(intent: Intent, others: readonly Intent[]): Intent | 
   return others.find(
     (other) =>
       other.id !== intent.id &&
+      // What a rule carries from a port of this host is another mapping for the gateway.
+      other.carry !== 'always' &&
+      intent.carry !== 'always' &&
       other.gateway === intent.gateway &&
       other.interface === intent.interface &&
       other.host === intent.host &&

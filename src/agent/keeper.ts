@@ -71,6 +71,8 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   readonly #leases = new Map<string, LeaseRecord>();
   readonly #siteOf = new Map<LeaseRecord, Site>();
   readonly #sites = new Map<string, Site>();
+  /** Looked at without a lease, and who is told of their external addresses. */
+  readonly #attended = new Map<Site, (address: IpAddress | undefined) => void>();
   readonly #agenda = new Agenda<LeaseRecord>();
   /** Held for nobody: given back where and when its gateway answers. */
   readonly #strays = new Set<Holding>();
@@ -244,6 +246,14 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     }
     this.#warnings.set(key, error);
     this.log.emit({ type: 'warning', message: error.message, advice: error.advice ?? null });
+  }
+
+  /**
+   * Keeps an eye on the usual gateway also while there is no lease. `know` is called with its external address when it
+   * is another; undefined: it cannot be asked just now.
+   */
+  attend(of: Family, know: (address: IpAddress | undefined) => void): void {
+    this.#attended.set(this.#site(of, {}), know);
   }
 
   /** Its loop has gone round not long ago: what hangs is not alive. */
@@ -422,7 +432,12 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
   }
 
   async #closeIdle(site: Site): Promise<void> {
-    if (site.leases.size > 0 || this.#waiting().some((stray) => site.reaches(stray))) return;
+    if (
+      site.leases.size > 0 ||
+      this.#attended.has(site) ||
+      this.#waiting().some((stray) => site.reaches(stray))
+    )
+      return;
     for (const [key, one] of this.#sites) if (one === site) this.#sites.delete(key);
     await site[Symbol.asyncDispose]();
   }
@@ -460,6 +475,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
           doubt: (one) => {
             for (const other of this.#sites.values()) if (other !== one) other.watch.wake();
           },
+          addressKnown: (one, address) => this.#attended.get(one)?.(address),
           warn: (error) => this.warn(error.message, error),
         },
         choice,

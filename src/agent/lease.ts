@@ -15,6 +15,15 @@ export type Owner = string;
 export const USER_OWNER: Owner = 'user';
 export const CONFIG_OWNER: Owner = 'config';
 
+/** How a client of the responder asked for it. */
+export interface IntentClient {
+  readonly via: MappingProtocol;
+  /** PCP's 12 bytes, in hex. */
+  readonly nonce: string | null;
+  /** Until it is deleted. */
+  readonly isEndless: boolean;
+}
+
 /** What is asked of the keeper, before it has a number. */
 export interface KeepRequest extends MapAsk {
   /** What the gateway is asked for, each time; what it grants is what is renewed. 1..604800. */
@@ -28,6 +37,13 @@ export interface KeepRequest extends MapAsk {
   readonly interface?: string | undefined;
   /** Left out: the IPv4 mapping, and the IPv6 pinhole as well where the gateway can do both. */
   readonly family?: Family | undefined;
+  /**
+   * To another host: `always` by a rule of this one, since the gateway knows no way to there; `never`, where it has to
+   * be that host's own address. Left out: by a rule where the gateway will not map to there itself.
+   */
+  readonly carry?: 'always' | 'never' | undefined;
+  /** Whose request to the responder it is, as that has to know it after a restart. */
+  readonly client?: IntentClient | undefined;
   /** Beside the hooks of the configuration, for these leases alone. */
   readonly hooks: readonly Hook[];
 }

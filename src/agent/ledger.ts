@@ -12,8 +12,8 @@ import type { Clock } from '../system/clock.ts';
 import { loadConf } from './conf-file.ts';
 import type { Intent } from './lease.ts';
 import type { Holding } from './lease-record.ts';
-import { intentSchema } from './intent.ts';
-import { freeName, mappingSchema } from './store.ts';
+import { intentSchema } from './intent-schema.ts';
+import { freeName, mappingSchema } from './file-store.ts';
 
 export interface LedgerState {
   /** The configuration's own as well: its file may be broken when the agent starts again. */

@@ -9,7 +9,7 @@ import { MAX_RULES, parseRuleId } from '../forwarder/table.ts';
 import { formatRule, identify, parseRule } from '../forwarder/text.ts';
 import { loadConf } from './conf-file.ts';
 import type { RuleMemory, RuleRecord } from './rule-memory.ts';
-import { freeName } from './store.ts';
+import { freeName } from './file-store.ts';
 
 const NAME = 'rules';
 const VERSION = 1;

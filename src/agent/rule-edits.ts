@@ -113,10 +113,12 @@ function wantedOf({ id, rule, enabled = true, description }: RuleDocument): Want
 export function checkIds(table: Table): void {
   const seen = new Set<string>();
   for (const { id } of table) {
-    if (seen.has(id)) {
-      const advice = `natward rule edit ${id} changes it.`;
-      throw new NatwardError('CONFLICT', `there is a rule ${id} already`, { advice });
-    }
+    if (seen.has(id)) throw idTaken(id);
     seen.add(id);
   }
+}
+
+export function idTaken(id: string): NatwardError {
+  const advice = `natward rule edit ${id} changes it.`;
+  return new NatwardError('CONFLICT', `there is a rule ${id} already`, { advice });
 }

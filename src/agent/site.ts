@@ -40,6 +40,8 @@ export interface SiteContext {
   readonly carrier?: Carrier | undefined;
   /** The gateway may have started again: where it is known by another address or protocol it is asked as well. */
   doubt(site: Site): void;
+  /** Its gateway's external address; undefined where it cannot be asked just now. */
+  addressKnown(site: Site, address: IpAddress | undefined): void;
   warn(error: NatwardError): void;
 }
 
@@ -182,7 +184,10 @@ export class Site implements AsyncDisposable, WatchListener {
     }
     let granted: readonly Granted[];
     try {
-      granted = await ask(lease.port, own);
+      granted =
+        intent.carry === 'always' && lease.carriedTo === undefined
+          ? await this.#mapCarried(lease, line, () => ask(lease.port, own))
+          : await ask(lease.port, own);
     } catch (error) {
       if (!this.#canCarry(lease, error)) throw error;
       granted = await this.#mapCarried(lease, line, () => ask(lease.port, own));
@@ -216,8 +221,9 @@ export class Site implements AsyncDisposable, WatchListener {
   }
 
   /** The gateway will not map to there, and may map to here. */
-  #canCarry({ port, carriedTo, dropped }: LeaseRecord, error: unknown): boolean {
+  #canCarry({ port, carriedTo, dropped, intent }: LeaseRecord, error: unknown): boolean {
     if (this.#context.carrier === undefined || carriedTo !== undefined || dropped) return false;
+    if (intent.carry !== undefined) return false;
     if (!isNatwardError(error) || SILENT.some((code) => code === error.code)) return false;
     return port.host !== undefined || (error.protocolCode === SAME_PORTS_ONLY && port.externalPort !== 0);
   }
@@ -383,6 +389,7 @@ export class Site implements AsyncDisposable, WatchListener {
     this.#window = 1;
     const { status } = this.watch;
     if (status !== undefined) log.emit({ type: 'gateway-up', gateway: status });
+    this.#context.addressKnown(this, status?.externalAddress ?? undefined);
     this.#context.up(this, line);
     this.#context.doubt(this);
     for (const lease of this.leases) {
@@ -400,6 +407,7 @@ export class Site implements AsyncDisposable, WatchListener {
       this.#context.log.emit({ type: 'gateway-down', gateway: status, reason: reason.message });
     }
     this.#isDown = true;
+    this.#context.addressKnown(this, undefined);
     for (const lease of this.leases) {
       if (lease.state !== 'held') lease.error = reason;
       this.#noGateway(lease);
@@ -420,6 +428,10 @@ export class Site implements AsyncDisposable, WatchListener {
     const { status } = this.watch;
     if (status === undefined) return;
     this.#context.log.emit({ type: 'address-changed', gateway: status, previous });
+  }
+
+  addressKnown(address: IpAddress): void {
+    this.#context.addressKnown(this, address);
   }
 
   warn(error: NatwardError): void {

@@ -18,18 +18,23 @@ import {
   NO_ACTIVITY,
 } from '../forwarder/engine.ts';
 import { followEngine } from '../forwarder/engine-events.ts';
-import { portTaken } from '../forwarder/relay/openings.ts';
 import type { Rule } from '../forwarder/rule.ts';
-import { difference, identified, isSame, type Table, type WantedRule } from '../forwarder/table.ts';
-import { formatRule, identify, parseRule } from '../forwarder/text.ts';
-import { checkDescription } from '../forwarder/words.ts';
-import { type Finding, type OwnPort, validate } from '../forwarder/validate.ts';
+import {
+  difference,
+  exchanged,
+  identified,
+  isSame,
+  type Table,
+  type WantedRule,
+} from '../forwarder/table.ts';
+import { formatRule } from '../forwarder/text.ts';
+import type { OwnPort } from '../forwarder/validate.ts';
 import type { IpAddress } from '../net/address.ts';
-import { formatEndpoint } from '../net/endpoint.ts';
-import { portRanges } from '../net/port-set.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import { type Clock, OVER } from '../system/clock.ts';
 import type { Carriage, Carrier } from './carrier.ts';
+import { type LeaseGround, LeaseRules } from './lease-rules.ts';
+import { refusal, RuleCheck } from './rule-check.ts';
 import { checkIds, editedRules, OWNERS, tableOf, type Tables } from './rule-edits.ts';
 import type { RuleMemory } from './rule-memory.ts';
 import { RuleNames } from './rule-names.ts';
@@ -68,9 +73,6 @@ type Reasons = ReadonlyMap<string, string>;
 /** A change of so many rules leaves much behind. */
 const MANY = 5000;
 const TIDY_MS = 2000;
-/** Rules of leases are remembered so soon, and later where writing takes long. */
-const SAVE_MS = 50;
-const SAVE_REST = 20;
 /** What waits is tried again. */
 const RETRY_MS = 5000;
 /** Times as long as a retry took is rested after it: hundreds of rules may wait. */
@@ -79,21 +81,16 @@ const RETRY_REST = 20;
 const MAX_TRIES = 500;
 const ID_BYTES = 3;
 const MAX_IDS_AT_ONCE = 1024;
-/** Ports tried where the one that a lease would like is taken; below those that the system hands out by itself. */
-const CARRY_PORTS = { first: 20_000, last: 32_000 } as const;
-const CARRY_TRIES = 16;
 
 export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposable {
   readonly #options: SteeringOptions;
   readonly #over = new AbortController();
   readonly #names: RuleNames;
+  readonly #check: RuleCheck;
+  readonly #leases: LeaseRules;
   #tables: Tables;
   /** All of them. */
   #table: Table;
-  /** What was found last: another question may be the same. */
-  #checked:
-    | { readonly table: Table; readonly key: string; readonly findings: readonly Finding[] }
-    | undefined;
   /** All is as ever, but the engine has no rule. */
   #isPaused: boolean;
   /** Why the engine does not have single rules, by id. */
@@ -104,18 +101,31 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   /** What `warn` was last told of the rules. */
   #told: string | undefined;
   #queue: Promise<unknown> = Promise.resolve();
+  /** Those that were ever put into the queue. */
+  #turns = 0;
   #retrying = false;
-  #isSaving = false;
-  #saveMs = SAVE_MS;
 
   /** Throws what `memory.load` does. Nothing is carried out before `configure`. */
   constructor(options: SteeringOptions) {
     this.#options = options;
     const { rules, leases, isPaused } = options.memory.load();
     this.#names = new RuleNames(options.clock, options.addressesOf);
+    this.#check = new RuleCheck(options, this.#names);
     this.#tables = { config: [], user: rules, lease: leases };
     this.#table = tableOf(this.#tables);
     this.#isPaused = isPaused;
+    const isWaiting = (id: string) => this.#withheld.has(id);
+    const ground: LeaseGround = {
+      inTurn: (work) => this.#inTurn(work),
+      turns: () => this.#turns,
+      check: (rule, leases) =>
+        this.#check.checkLease(rule, { tables: this.#tables, table: this.#table, isWaiting }, leases),
+      isWaiting,
+      serve: (lease, ids) => this.#serve(lease, ids),
+      reduce: (lease) => this.#reduce(lease),
+      save: () => this.#save(),
+    };
+    this.#leases = new LeaseRules(options, ground, leases, this.#over.signal);
     options.engine.onTrouble((key, error) => options.warn(`rules ${key}`, error));
     options.engine.onWaiting((waiting) => this.#tell(this.#withheld, reasonsOf(waiting)));
   }
@@ -154,75 +164,38 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   }
 
   carry(key: string, carriage: Carriage): Promise<number> {
-    return this.#inTurn(async () => {
-      const id = leaseRuleId(key);
-      const old = this.#tables.lease.find((rule) => rule.id === id);
-      const oldPort = old === undefined ? undefined : portRanges(old.to.ports)[0]?.first;
-      const ports = [...(oldPort === undefined ? [] : [oldPort]), carriage.port, ...this.#freePorts()];
-      let why: NatwardError | undefined;
-      for (const port of carriage.isFixed ? [carriage.port] : ports) {
-        const rule = leaseRule(id, port, carriage);
-        if (old !== undefined && isSame(old, rule) && !this.#withheld.has(id)) return port;
-        const lease = [...this.#tables.lease.filter((one) => one.id !== id), rule];
-        try {
-          this.#checkFree(rule, port);
-          await this.#serve(lease, id);
-          this.#saveSoon();
-          return port;
-        } catch (error) {
-          if (!isNatwardError(error, 'CONFLICT', 'NOT_AUTHORIZED')) throw error;
-          why = error;
-        }
-      }
-      throw why as NatwardError;
-    });
+    return this.#leases.carry(key, carriage);
   }
 
-  /** A lease takes no other program's port. Throws CONFLICT. */
-  #checkFree(rule: Rule, port: number): void {
-    const { engine, isTaken } = this.#options;
-    if (!engine.carriedBy(rule).includes('nftables')) return;
-    const protocol = rule.protocols.find((one) => isTaken(one, port));
-    if (protocol === undefined) return;
-    throw portTaken(protocol, port, `${protocol.toUpperCase()} ${port}`);
+  release(key: string): void {
+    this.#leases.release(key);
   }
 
-  /** Has the table with these rules of leases carried out. Throws where the one with this id cannot be. */
-  async #serve(lease: Table, id: string): Promise<void> {
+  settle(keys: Iterable<string>): void {
+    this.#leases.settle(keys);
+  }
+
+  /** Has the table with these rules of leases carried out. Those that waited, and are of these ids, do not any more. */
+  async #serve(lease: Table, ids: ReadonlySet<string>): Promise<void> {
     const tables = { ...this.#tables, lease };
     const table = tableOf(tables);
-    checkIds(table);
-    const withheld = new Map(this.#withheld);
-    withheld.delete(id);
-    // A circle is said of its first rule, which need not be this one.
-    const refused = (await this.#findings(table)).find(
-      ({ ruleId, severity }) => severity === 'error' && !withheld.has(ruleId),
-    );
-    if (refused !== undefined) throw refusal(refused);
-    const carried = table.filter((rule) => !withheld.has(rule.id));
-    const delayed = await this.#apply(carried, 'drain');
+    const left = new Set(this.#withheld.size === 0 ? [] : idsOf(table));
+    const withheld = new Map([...this.#withheld].filter(([id]) => left.has(id) && !ids.has(id)));
+    const delayed = await this.#apply(without(table, withheld), 'drain');
     this.#have(tables, table);
     this.#tell(withheld, delayed);
   }
 
-  release(key: string): void {
-    const gone = leaseRuleId(key);
-    this.#keepLeases((id) => id !== gone);
-  }
-
-  settle(keys: Iterable<string>): void {
-    const kept = new Set([...keys].map(leaseRuleId));
-    this.#keepLeases((id) => kept.has(id));
-  }
-
-  #keepLeases(isKept: (id: string) => boolean): void {
-    this.#inTurn(async () => {
-      const lease = this.#tables.lease.filter(({ id }) => isKept(id));
-      if (lease.length === this.#tables.lease.length) return;
-      this.#have({ ...this.#tables, lease });
-      await this.#carry();
-      this.#saveSoon();
-    }).catch(unlessOver);
+  /** Has the table with these rules of leases, which are fewer, carried out as far as can be. */
+  async #reduce(lease: Table): Promise<void> {
+    try {
+      // Where all runs, nothing can go wrong with less: each lease has its port for itself.
+      if (hasSameRules(this.#table, this.#running)) return await this.#serve(lease, new Set());
+    } catch (error) {
+      if (!isNatwardError(error)) throw error;
+    }
+    this.#have({ ...this.#tables, lease });
+    await this.#carry();
   }
 
   /** What the answer takes is left then, too. */
@@ -230,31 +203,8 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
     this.#options.clock.sleep(TIDY_MS, this.#over.signal).then(this.#options.tidy, unlessOver);
   }
 
-  /** Thousands of leases may want a rule at once: then the file is written now and then. */
-  #saveSoon(): void {
-    if (this.#isSaving) return;
-    this.#isSaving = true;
-    const { clock } = this.#options;
-    clock
-      .sleep(this.#saveMs, this.#over.signal)
-      .then(() => {
-        this.#isSaving = false;
-        return this.#inTurn(async () => {
-          const startMs = clock.steady();
-          await this.#save();
-          this.#saveMs = Math.max(SAVE_MS, SAVE_REST * (clock.steady() - startMs));
-        });
-      })
-      .catch(unlessOver);
-  }
-
-  #freePorts(): readonly number[] {
-    const bytes = new Uint16Array(CARRY_TRIES);
-    this.#options.fillRandom(new Uint8Array(bytes.buffer));
-    return [...bytes].map((one) => CARRY_PORTS.first + (one % (CARRY_PORTS.last - CARRY_PORTS.first + 1)));
-  }
-
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    this.#turns++;
     const turn = this.#queue.then(() => {
       if (this.#over.signal.aborted) throw new NatwardError('ABORTED', 'the agent stops');
       return work();
@@ -267,7 +217,7 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   async #carry(isRetry = false): Promise<void> {
     const table = this.#table;
     const withheld = new Map<string, string>();
-    for (const { ruleId, message, severity } of await this.#findings(table)) {
+    for (const { ruleId, message, severity } of await this.#check.findings(table)) {
       if (severity === 'error') withheld.set(ruleId, message);
     }
     for (const rule of table) {
@@ -331,7 +281,8 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   async #apply(table: Table, conversations: ApplyOptions['conversations']): Promise<Reasons> {
     const carried = this.#isPaused ? [] : table;
     const { waiting } = await this.#options.engine.apply(carried, { conversations });
-    if (differences(carried, this.#running) >= MANY) this.#tidySoon();
+    const { gone, come } = exchanged(this.#running, carried);
+    if (gone.length + come.length >= MANY) this.#tidySoon();
     this.#running = carried;
     return reasonsOf(waiting);
   }
@@ -383,7 +334,7 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
       const changes = difference(before, after);
       const touched = new Set([...changes.added, ...changes.changed.map(({ to }) => to)].map(({ id }) => id));
       const isOld = (id: string) => this.#withheld.has(id) && !touched.has(id);
-      const findings = await this.#findings(after);
+      const findings = await this.#check.findings(after);
       // What was waiting before this change is not this change's fault.
       const refused = findings.find(({ severity, ruleId }) => severity === 'error' && !isOld(ruleId));
       if (refused !== undefined) throw refusal(refused);
@@ -483,17 +434,6 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
     };
   }
 
-  async #findings(table: Table): Promise<readonly Finding[]> {
-    const { ownPorts } = this.#options;
-    const addressesOf = await this.#names.resolved(table);
-    const ownAddresses = this.#options.ownAddresses();
-    const key = [this.#names.version, ...ownAddresses].join(' ');
-    if (this.#checked?.table !== table || this.#checked.key !== key) {
-      this.#checked = { table, key, findings: validate(table, { ownAddresses, addressesOf, ownPorts }) };
-    }
-    return this.#checked.findings;
-  }
-
   rules(): Promise<readonly RuleStatus[]> {
     return this.#statuses(this.#tables);
   }
@@ -569,28 +509,12 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   }
 }
 
-function leaseRuleId(key: string): string {
-  return `lease-${key.replaceAll('/', '-')}`;
-}
-
-function leaseRule(id: string, port: number, { protocols, target, description }: Carriage): Rule {
-  const text = `in ${protocols.join('+')} ${port} -> ${formatEndpoint(target)}`;
-  return identify({ ...parseRule(text), description: checkDescription(description) }, id, true);
-}
-
 function without(table: Table, withheld: Reasons): Table {
   return withheld.size === 0 ? table : table.filter(({ id }) => !withheld.has(id));
 }
 
 function hasSameRules(a: Table, b: Table): boolean {
   return a === b || (a.length === b.length && a.every((rule, at) => rule === b[at]));
-}
-
-/** How many stand elsewhere than before, or are others. */
-function differences(a: Table, b: Table): number {
-  let count = Math.abs(a.length - b.length);
-  for (const [at, rule] of a.entries()) if (at < b.length && rule !== b[at]) count++;
-  return count;
 }
 
 function halvesOf(table: Table): readonly [Table, Table] {
@@ -604,10 +528,6 @@ function unlessOver(error: unknown): void {
 
 function idsOf(rules: readonly Rule[]): readonly string[] {
   return rules.map(({ id }) => id);
-}
-
-function refusal({ field, message, advice }: Finding): NatwardError {
-  return new NatwardError('CONFLICT', `${field}: ${message}`, advice === undefined ? {} : { advice });
 }
 
 function reasonsOf(waiting: ApplyReport['waiting']): Reasons {

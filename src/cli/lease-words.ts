@@ -1,6 +1,12 @@
 /** What people read about leases: one fact a line. */
 
-import type { AgentEvent, LeaseStatus, StatusAnswer } from '../control/protocol.ts';
+import {
+  type AgentEvent,
+  type LeaseStatus,
+  RESPONDER_OWNER,
+  type ResponderStatus,
+  type StatusAnswer,
+} from '../control/protocol.ts';
 import { NatwardError } from '../errors.ts';
 import { bracketed } from '../net/address.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
@@ -33,7 +39,8 @@ export function printDropped(released: readonly LeaseStatus[]): void {
   }
 }
 
-export function printStatus({ agent, gateways, leases, rulesPaused, rules, warnings }: StatusAnswer): void {
+export function printStatus(status: StatusAnswer): void {
+  const { agent, gateways, leases, rulesPaused, rules, responders, warnings } = status;
   print(
     `agent ${agent.version}, pid ${agent.pid}, since ${agent.startedAt}, remembers in ${agent.directory}`,
   );
@@ -47,10 +54,21 @@ export function printStatus({ agent, gateways, leases, rulesPaused, rules, warni
     ];
     print(`gateway ${address} ${state}: ${facts.filter((fact) => fact !== '').join(', ')}`);
   }
+  for (const responder of responders) print(responderLine(responder));
   printLeases(leases);
   if (leases.length === 0) print('nothing is kept');
   if (rules.length > 0) printRules(rules, rulesPaused);
   for (const warning of warnings) print(`warning: ${warning}`);
+}
+
+function responderLine({ interface: name, addresses, clients, mappings }: ResponderStatus): string {
+  const where = `answers on ${name} (${addresses.join(', ')})`;
+  if (mappings === 0) return `${where}: no mappings`;
+  return `${where}: ${counted(mappings, 'mapping')} of ${counted(clients, 'client')}`;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 /** One line for what has happened; a renewal is no news. */
@@ -127,7 +145,11 @@ function leaseLine(run: Run): string {
   const [first] = run;
   const last = run.at(-1) ?? first;
   const id = `[${first.intentId}]`;
-  if (first.state !== 'held') return `${what(first, last)} ${STATE_WORDS[first.state]} ${id}`;
+  if (first.state !== 'held') {
+    // Its spec names the client, where nobody typed one.
+    const whose = first.owner === RESPONDER_OWNER ? ` (${first.spec})` : '';
+    return `${what(first, last)}${whose} ${STATE_WORDS[first.state]} ${id}`;
+  }
   const lifetime =
     first.lifetimeSeconds === 0
       ? 'kept, without an end'

@@ -136,6 +136,11 @@ function program(signal: AbortSignal): Command {
       new Option('--on-exit <what>', 'what the end does with the mappings').choices(['release', 'keep']),
     )
     .addOption(engineOption('what carries the rules out'))
+    .option(
+      '--respond-on <interface>',
+      'be the gateway (PCP, NAT-PMP, UPnP) of the hosts behind this interface, such as docker0; may be given several times',
+      gather,
+    )
     .option('--json', 'print what happens as one JSON document a line')
     .action(async (flags) => (await import('./commands/agent.ts')).run(NATWARD_VERSION, flags, signal));
 

@@ -17,6 +17,8 @@ export interface Question {
   readonly headers?: Readonly<Record<string, string>>;
   /** How long the agent may be silent before it counts as dead. */
   readonly silenceMs: number;
+  /** False: waiting for the answer keeps no process alive. */
+  readonly keepsAlive?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -57,6 +59,7 @@ export async function ask(place: string, question: Question): Promise<AsyncItera
       new NatwardError('FAILED', `nothing was heard for ${silenceMs / 1000} s from the agent at ${place}`),
     );
   });
+  if (question.keepsAlive === false) asked.on('socket', (socket) => socket.unref());
   const answer = await new Promise<IncomingMessage>((resolve, reject) => {
     asked.on('error', reject).on('response', resolve).end(body);
   });

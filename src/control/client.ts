@@ -79,24 +79,32 @@ const CONVERSATION_EVENTS: Readonly<Record<EngineEvent['type'], true>> = {
   refused: true,
 };
 
+export interface ClientOptions {
+  /** False: whoever follows what happens keeps no process alive by that. */
+  readonly keepsAlive?: boolean;
+}
+
 /**
  * The agent of this user, else the system's service; undefined where none runs. Throws FAILED where one runs
  * that this user may not ask, or that does not answer as an agent does.
  */
-export async function connectAgent(places?: readonly string[]): Promise<AgentClient | undefined> {
+export async function connectAgent(
+  places?: readonly string[],
+  options?: ClientOptions,
+): Promise<AgentClient | undefined> {
   for (const place of places ?? (await clientPlaces())) {
-    const agent = await reach(place);
+    const agent = await reach(place, options);
     if (agent !== undefined) return agent;
   }
   return undefined;
 }
 
-async function reach(place: string): Promise<AgentClient | undefined> {
+async function reach(place: string, options?: ClientOptions): Promise<AgentClient | undefined> {
   // No agent could have opened it; the system might cut the path and find another socket.
   if (!fitsSocket(place)) return undefined;
   try {
     refuseStranger(place);
-    return new AgentClient(place, await whoHolds(place));
+    return new AgentClient(place, await whoHolds(place), options);
   } catch (error) {
     if (isNobody(error)) return undefined;
     if (isForbidden(error)) throw forbidden(place, error);
@@ -111,11 +119,13 @@ async function reach(place: string): Promise<AgentClient | undefined> {
 export class AgentClient implements LeaseKeeping, RuleKeeping {
   readonly place: string;
   readonly agent: AgentFacts;
+  readonly #keepsAlive: boolean;
 
   /** `agent` is who answered at `place`. */
-  constructor(place: string, agent: AgentFacts) {
+  constructor(place: string, agent: AgentFacts, { keepsAlive = true }: ClientOptions = {}) {
     this.place = place;
     this.agent = agent;
+    this.#keepsAlive = keepsAlive;
   }
 
   async keep(requests: readonly KeepRequest[], options: KeepOptions): Promise<readonly LeaseStatus[]> {
@@ -214,7 +224,14 @@ export class AgentClient implements LeaseKeeping, RuleKeeping {
     headers: Readonly<Record<string, string>>,
     read: (type: string, data: string) => T | undefined,
   ): AsyncIterable<T> {
-    const asked = ask(this.place, { method: 'GET', path, headers, silenceMs: STREAM_SILENCE_MS, signal });
+    const asked = ask(this.place, {
+      method: 'GET',
+      path,
+      headers,
+      silenceMs: STREAM_SILENCE_MS,
+      keepsAlive: this.#keepsAlive,
+      signal,
+    });
     // Told to whoever reads, also when he comes later.
     asked.catch(() => undefined);
     return this.#readEvents(asked, signal, read);

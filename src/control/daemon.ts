@@ -10,16 +10,19 @@ import type { AgentEvent } from '../agent/events.ts';
 import { Keeper } from '../agent/keeper.ts';
 import type { KeepRequest } from '../agent/lease.ts';
 import { Ledger } from '../agent/ledger.ts';
+import { respondSections } from '../agent/respond-config.ts';
+import type { Responding } from '../agent/responding.ts';
 import { resolveSpec } from '../agent/spec.ts';
 import { RuleBook } from '../agent/rule-book.ts';
 import type { Steering } from '../agent/steering.ts';
-import { Store } from '../agent/store.ts';
+import { FileStore } from '../agent/file-store.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { EngineChoice } from '../forwarder/engine-choice.ts';
 import { fired } from '../system/clock.ts';
 import { realSystem, type System } from '../system/system.ts';
 import { runHooks } from './hooked.ts';
 import { configFile, ownPlaces, stateDirectory } from './place.ts';
+import { prepareResponding } from './responded.ts';
 import { startControlServer } from './server.ts';
 import { ServiceManager } from './service/notify.ts';
 import { startSteering } from './steered.ts';
@@ -32,6 +35,8 @@ export interface DaemonOptions {
   readonly onExit: 'release' | 'keep' | undefined;
   /** What carries the rules out; as the configuration says where nothing is said. */
   readonly engine: EngineChoice | undefined;
+  /** Interfaces on which it is a gateway for other programs, beside those of the configuration. */
+  readonly respondOn: readonly string[];
   /** Ends it. */
   readonly signal: AbortSignal;
   /** Each event, from the first on. */
@@ -44,6 +49,8 @@ export interface DaemonOptions {
 const CLOSE_LIMIT_MS = 2300;
 /** Conversations of TCP that run may end by themselves, for so long: systemd gives ten seconds. */
 const DRAIN_LIMIT_MS = 8000;
+/** What is said at its end to those whom it answers: it is a few datagrams. */
+const FAREWELL_LIMIT_MS = 500;
 /** What is being answered on the socket has so long. */
 const SERVER_GRACE_MS = 300;
 /** A name that does not resolve: at boot the network may not be there yet. */
@@ -55,6 +62,8 @@ const NAMES_RETRY_MS = 30_000;
  */
 export async function runDaemon(options: DaemonOptions): Promise<readonly NatwardError[]> {
   const { version, signal, onEvent, onReady } = options;
+  // A name that cannot be is said before anything is begun.
+  respondSections([], options.respondOn);
   // A program that runs for months: V8 collects garbage somewhat sooner, and a burst of ten thousand grants stays small.
   setFlagsFromString('--optimize-for-size');
   const system = realSystem;
@@ -63,11 +72,13 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   const [place, ...rivals] = await ownPlaces();
   const keeping = deferred<Keeper>();
   const steered = deferred<Steering>();
+  const answering = deferred<Responding>();
   let keeper: Keeper | undefined;
   // Whoever holds the socket is the one agent: before, nothing is read, asked or written.
   await using server = await startControlServer({
     keeping: keeping.promise,
     steering: steered.promise,
+    responding: answering.promise,
     place,
     rivals,
     facts: { version, pid: process.pid, startedAt: new Date(system.clock.now()).toISOString(), directory },
@@ -92,14 +103,19 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   });
   keeper = new Keeper(system, {
     memory: ledger,
-    store: new Store(directory, system.clock),
+    store: new FileStore(directory, system.clock),
     checkMs: config.checkMs,
     carrier: steering,
   });
   keeper.log.listen(onEvent);
   // Names are resolved for it, and the network may not be there yet: leases do not wait.
   const steers = steering.configure(config.rules);
+  const leaving = new AbortController();
+  await using responding = prepareResponding(system, keeper, directory, leaving.signal);
+  const respond = ({ responds, respondMaxMappings }: Config) =>
+    responding.configure(respondSections(responds, options.respondOn), respondMaxMappings);
   steered.resolve(steering);
+  answering.resolve(responding);
   keeping.resolve(keeper);
   const hooks = runHooks(system, keeper, version, () => config.hooks);
   const manager = new ServiceManager(system, {
@@ -113,11 +129,14 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   let applying = Promise.resolve();
   if (isGood) applying = apply(config, keeper, system, over.signal);
   else keeper.resume();
+  // Where the file cannot be read, what clients have is kept.
+  if (isGood || options.respondOn.length > 0) respond(config);
   const file = new ConfigFile(path, system.clock, {
     changed: (changed) => {
       config = changed;
       keeper.warn('engine', otherEngine(options.engine ?? config.engine, engine));
       void steering.configure(config.rules);
+      respond(config);
       over.abort();
       over = new AbortController();
       applying = applying.then(() => apply(config, keeper, system, over.signal));
@@ -140,6 +159,8 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   const timer = setTimeout(() => limit.abort(), CLOSE_LIMIT_MS);
   try {
     await file[Symbol.asyncDispose]();
+    leaving.abort();
+    await withinFarewell(responding.close());
     const [errors] = await Promise.all([
       keeper.close(options.onExit ?? config.onExit, limit.signal),
       hooks.close(limit.signal),
@@ -150,6 +171,13 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
     clearTimeout(timer);
     await manager[Symbol.asyncDispose]();
   }
+}
+
+/** Resolves also where `closing` takes too long: what is mapped waits to be given back. */
+async function withinFarewell(closing: Promise<void>): Promise<void> {
+  const cut = new AbortController();
+  const over = closing.finally(() => cut.abort());
+  await Promise.race([over, realSystem.clock.sleep(FAREWELL_LIMIT_MS, cut.signal).catch(() => undefined)]);
 }
 
 function deferred<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {

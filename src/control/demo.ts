@@ -4,13 +4,11 @@
  * the same code; only the gateway is our own. Needs neither root nor a network, and leaves nothing behind.
  */
 
-import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { Agent } from '../agent/agent.ts';
+import { OneShot } from '../agent/one-shot.ts';
 import type { MapAsk } from '../agent/map.ts';
 import type { Granted } from '../agent/port.ts';
+import { MemoryStore } from '../agent/store.ts';
 import { NatwardError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
@@ -38,7 +36,6 @@ export async function runDemo(signal: AbortSignal, onStep: (step: DemoStep) => v
   const report = (step: DemoStep['step'], via: MappingProtocol | undefined, message: string) =>
     onStep({ step, via, message, elapsedMs: Math.round(performance.now() - startMs) });
 
-  const directory = await mkdtemp(join(tmpdir(), 'natward-demo-'));
   const service = await startService();
   try {
     await using gateway = await startGateway({ address: INSIDE, outerAddress: OUTSIDE }, realSystem.clock);
@@ -49,7 +46,7 @@ export async function runDemo(signal: AbortSignal, onStep: (step: DemoStep) => v
       `an embedded gateway runs on ${INSIDE}: PCP and NAT-PMP on UDP ${pcp}, SSDP on UDP ${ssdp}`,
     );
     report('service', undefined, `a service waits on ${INSIDE}:${service.port}, inside`);
-    await using agent = new Agent(realSystem, directory);
+    await using agent = new OneShot(realSystem, new MemoryStore(realSystem.clock));
     const asking = { gateway: INSIDE, ports: gateway.ports, timeoutMs: TIMEOUT_MS, signal };
     await agent.gateways({
       ...asking,
@@ -64,13 +61,12 @@ export async function runDemo(signal: AbortSignal, onStep: (step: DemoStep) => v
     }
   } finally {
     service.server.close();
-    await rm(directory, { recursive: true, force: true });
   }
 }
 
 async function showMapping(
-  agent: Agent,
-  asking: Parameters<Agent['list']>[0],
+  agent: OneShot,
+  asking: Parameters<OneShot['list']>[0],
   port: number,
   report: (step: DemoStep['step'], message: string) => void,
 ): Promise<void> {

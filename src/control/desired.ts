@@ -18,6 +18,8 @@ export interface DesiredState {
   readonly keeps: readonly ConfiguredKeep[] | undefined;
 }
 
+/** Keys of the configuration file that are not of this one. */
+const SETTINGS = new Set(['onExit', 'checkInterval', 'hook', 'respond', 'respondMaxMappings']);
 /** As much as the agent takes for a table of rules. */
 const MAX_BYTES = 16 * 2 ** 20;
 const MAX_DEPTH = 32;
@@ -98,7 +100,7 @@ function checkValue(value: unknown, path: string, depth: number, file: string): 
 
 /** What the agent is to do by itself is not what its user wants of it. */
 function refuseSettings(keys: readonly string[], placeOf: (key: string) => string): void {
-  const key = keys.find((one) => ['onExit', 'checkInterval', 'hook'].includes(one));
+  const key = keys.find((one) => SETTINGS.has(one));
   if (key === undefined) return;
   throw new NatwardError('USAGE', `${placeOf(key)}: ${key} is a setting of the agent, and not of this file`, {
     advice: `It belongs in the agent's own configuration file: config.toml.`,

@@ -1,7 +1,8 @@
 /** What works inside the caller's own process: the agent of a one-shot command, and the keeper of a terminal. */
 
-import { Agent } from '../agent/agent.ts';
+import { FileStore } from '../agent/file-store.ts';
 import type { LeaseKeeping } from '../agent/keeping.ts';
+import { OneShot } from '../agent/one-shot.ts';
 import { FOREGROUND_RULES } from '../agent/rule-memory.ts';
 import type { RuleKeeping } from '../agent/rule-keeping.ts';
 import type { NatwardError } from '../errors.ts';
@@ -13,8 +14,9 @@ import { stateDirectory } from './place.ts';
  * Starts one that remembers under NATWARD_HOME or, where that is not set, under the platform's own place.
  * Nothing runs until it is asked for something, so there is nothing to stop.
  */
-export async function localAgent(system: System = realSystem): Promise<Agent> {
-  return new Agent(system, await stateDirectory());
+export async function localAgent(system: System = realSystem): Promise<OneShot> {
+  const directory = await stateDirectory();
+  return new OneShot(system, new FileStore(directory, system.clock), directory);
 }
 
 export interface ForegroundKeeper extends LeaseKeeping, Pick<RuleKeeping, 'edit'> {
@@ -29,14 +31,13 @@ export async function foregroundKeeper(
   system: System = realSystem,
 ): Promise<ForegroundKeeper> {
   // One-shot commands, which start in milliseconds, have no use for these.
-  const [{ Keeper }, { ForegroundMemory }, { Store }, { runHooks }, { startSteering }] = await Promise.all([
+  const [{ Keeper }, { ForegroundMemory }, { runHooks }, { startSteering }] = await Promise.all([
     import('../agent/keeper.ts'),
     import('../agent/foreground-memory.ts'),
-    import('../agent/store.ts'),
     import('./hooked.ts'),
     import('./steered.ts'),
   ]);
-  const store = new Store(await stateDirectory(), system.clock);
+  const store = new FileStore(await stateDirectory(), system.clock);
   const steering = await startSteering(
     system,
     FOREGROUND_RULES,

@@ -7,6 +7,7 @@ export type { DropReport, DropSelector } from '../agent/keeping.ts';
 export { type KeepRequest, type LeaseStatus, USER_OWNER } from '../agent/lease.ts';
 export type { MapAsk, MapFailure, MapReport } from '../agent/map.ts';
 export type { Granted } from '../agent/port.ts';
+export type { ResponderStatus } from '../agent/responder-status.ts';
 export type {
   EditOptions,
   EditReport,
@@ -15,6 +16,7 @@ export type {
   RuleStatus,
 } from '../agent/rule-keeping.ts';
 export { PAUSED, PAUSED_ADVICE, type PauseReport } from '../agent/rule-pause.ts';
+export { RESPONDER_OWNER } from '../agent/upstream.ts';
 export type { GatewayReport, OwnMapping } from '../agent/survey.ts';
 export type { Released, UnmapReport } from '../agent/unmap.ts';
 export type { Offer } from '../discovery/gateway.ts';

@@ -22,6 +22,7 @@ import { NatwardError } from '../errors.ts';
 import { family } from '../net/address.ts';
 import type { RemotePeer } from '../net/endpoint.ts';
 import { type PortRange, portCount } from '../net/port-range.ts';
+import type { ResponderStatus } from '../agent/responder-status.ts';
 import type { RuleStatus } from '../agent/rule-keeping.ts';
 import { ERROR_CODES, type Failure } from './failure.ts';
 import { endpointSchema, ruleStatusSchema } from './rule-schema.ts';
@@ -61,6 +62,8 @@ export interface StatusAnswer extends KeeperStatus {
   readonly agent: AgentFacts;
   readonly rulesPaused: boolean;
   readonly rules: readonly RuleStatus[];
+  /** Where it is a gateway for other programs. */
+  readonly responders: readonly ResponderStatus[];
 }
 
 export interface KeepBody {
@@ -201,6 +204,20 @@ const keepRequestEntries = {
     v.optional(ipFamily),
     'Left out: the IPv4 mapping, and the IPv6 pinhole as well where the gateway can do both.',
   ),
+  carry: described(
+    v.optional(v.picklist(['always', 'never'])),
+    'To another host: `always` by a rule of this one, `never` by one. Left out: where the gateway maps to this host alone.',
+  ),
+  client: described(
+    omissible(
+      v.strictObject({
+        via: described(via, 'How it was asked for.'),
+        nonce: described(v.nullable(word(24)), 'Of PCP, in hex.'),
+        isEndless: described(v.boolean(), 'Until it is deleted.'),
+      }),
+    ),
+    'Whose request it is, where the agent is a gateway for other programs.',
+  ),
   hooks: described(
     v.optional(v.pipe(v.array(v.pipe(hookSchema, v.title('Hook'))), v.maxLength(MAX_HOOKS)), []),
     'Beside the hooks of the configuration, for these leases alone.',
@@ -330,6 +347,16 @@ export const agentAnswerSchema: v.GenericSchema<unknown, AgentAnswer> = of<Agent
   v.object({ agent: described(agentSchema, 'Who answers.') }),
 );
 
+export const responderSchema: v.GenericSchema<unknown, ResponderStatus> = of<ResponderStatus>('Responder')(
+  v.object({
+    interface: described(said, 'This host’s: those behind it are answered.'),
+    addresses: described(v.array(address), 'Where it answers.'),
+    protocols: described(v.array(via), 'Those it speaks.'),
+    clients: described(count, 'That have mappings.'),
+    mappings: described(count, 'Of those clients: leases whose owner is `responder`.'),
+  }),
+);
+
 export const statusSchema: v.GenericSchema<unknown, StatusAnswer> = of<StatusAnswer>('Status')(
   v.object({
     agent: described(agentSchema, 'Who answers.'),
@@ -337,6 +364,7 @@ export const statusSchema: v.GenericSchema<unknown, StatusAnswer> = of<StatusAns
     leases: v.array(leaseSchema),
     rulesPaused: described(v.boolean(), 'None of the rules is carried out: natward rule panic.'),
     rules: described(v.array(ruleStatusSchema), 'From the top.'),
+    responders: described(v.array(responderSchema), 'Where the agent is a gateway for other programs.'),
     warnings: described(v.array(said), 'What does not go well just now: full sentences.'),
     lastEventId: described(
       count,

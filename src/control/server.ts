@@ -13,6 +13,7 @@ import { type Context, Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { GenericSchema } from 'valibot';
 import type { LeaseKeeping } from '../agent/keeping.ts';
+import type { RespondingStatus } from '../agent/responder-status.ts';
 import type { EditReport, ExplainReport, RuleKeeping } from '../agent/rule-keeping.ts';
 import type { PauseReport, RulePause } from '../agent/rule-pause.ts';
 import { type ErrorCode, isNatwardError, NatwardError } from '../errors.ts';
@@ -57,6 +58,7 @@ export interface ControlServerOptions {
   /** Or a promise of it: who makes it when the socket is his knows that he is the only agent. */
   readonly keeping: LeaseKeeping | Promise<LeaseKeeping>;
   readonly steering: (RuleKeeping & RulePause) | Promise<RuleKeeping & RulePause>;
+  readonly responding: RespondingStatus | Promise<RespondingStatus>;
   /** See `ownPlaces`. */
   readonly place: string;
   /** Where else an agent of this user may already run. */
@@ -167,8 +169,16 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
     onlyGet(c);
     const keeping = await options.keeping;
     const steering = await options.steering;
+    const responding = await options.responding;
     const [status, rules] = [await keeping.status(), await steering.rules()];
-    return c.json<StatusAnswer>({ agent: facts, ...status, rulesPaused: steering.isPaused, rules });
+    const responders = responding.statuses(status.leases);
+    return c.json<StatusAnswer>({
+      agent: facts,
+      ...status,
+      rulesPaused: steering.isPaused,
+      rules,
+      responders,
+    });
   });
 
   api.post(PATHS.leases, async (c) => {

@@ -90,14 +90,39 @@ export interface Difference {
 }
 
 export function difference(from: Table, to: Table): Difference {
+  const [above, below] = commonEnds(from, to);
+  const between = differenceOf(from.slice(above, from.length - below), to.slice(above, to.length - below));
+  const unchanged = [...to.slice(0, above), ...between.unchanged, ...to.slice(to.length - below)];
+  return { ...between, unchanged };
+}
+
+/** What one table has and another has not. */
+export interface Exchange {
+  readonly gone: readonly Rule[];
+  readonly come: readonly Rule[];
+}
+
+/** The same rule is the same object here. Where the order of those that stay changes, they go and come as well. */
+export function exchanged(from: Table, to: Table): Exchange {
+  const [above, below] = commonEnds(from, to);
+  const before = from.slice(above, from.length - below);
+  const after = to.slice(above, to.length - below);
+  if (before.length === 0 || after.length === 0) return { gone: before, come: after };
+  const [had, has] = [new Set(before), new Set(after)];
+  const staying = after.filter((rule) => had.has(rule));
+  let at = 0;
+  if (!before.every((rule) => !has.has(rule) || rule === staying[at++])) return { gone: before, come: after };
+  return { gone: before.filter((rule) => !has.has(rule)), come: after.filter((rule) => !had.has(rule)) };
+}
+
+/** How many rules both have alike from the top, and how many of the others from the bottom. */
+function commonEnds(from: Table, to: Table): readonly [number, number] {
   const least = Math.min(from.length, to.length);
   let above = 0;
   while (above < least && from[above] === to[above]) above++;
   let below = 0;
   while (below < least - above && from[from.length - 1 - below] === to[to.length - 1 - below]) below++;
-  const between = differenceOf(from.slice(above, from.length - below), to.slice(above, to.length - below));
-  const unchanged = [...to.slice(0, above), ...between.unchanged, ...to.slice(to.length - below)];
-  return { ...between, unchanged };
+  return [above, below];
 }
 
 /** Of tables that differ at both ends: what they have in common there needs no looking up. */

@@ -51,6 +51,14 @@ export function validate(table: Table, around: ValidationSurroundings): readonly
     const message = `there are ${table.length} rules: at most ${MAX_RULES} can be run`;
     return [found('error', { rule: surplus, position: MAX_RULES + 1 }, 'rules', message)];
   }
+  return findingsOf(
+    table.flatMap((rule, at) => (rule.enabled ? [{ rule, position: at + 1 }] : [])),
+    around,
+  );
+}
+
+/** What is wrong with these enabled rules, from the top: some of a table, or all of it. */
+export function findingsOf(rules: readonly Placed[], around: ValidationSurroundings): readonly Finding[] {
   const findings: Finding[] = [];
   const ofOwnPorts: Finding[] = [];
   const incoming: Placed[] = [];
@@ -59,10 +67,8 @@ export function validate(table: Table, around: ValidationSurroundings): readonly
   const circles = new Loops(around);
   let isProxied = false;
   // One walk: most of what many thousands of rules cost is to bring each into the processor's memory.
-  for (let index = 0; index < table.length; index++) {
-    const rule = table[index] as Rule;
-    if (!rule.enabled) continue;
-    const placed = { rule, position: index + 1 };
+  for (const placed of rules) {
+    const { rule } = placed;
     const by = shadows.next(placed);
     if (rule.direction !== 'in') {
       if (by !== undefined) findings.push(shadowed(placed, by));

@@ -1,7 +1,8 @@
 /** UDP sockets of the gateway: opened and closed as promises; a send that fails is a lost packet. */
 
 import { createSocket, type Socket } from 'node:dgram';
-import { family } from '../net/address.ts';
+import { networkInterfaces } from 'node:os';
+import { family, type IpAddress, withoutZone } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 
 /** Rejects where the port cannot be had. Port 0 is any. `shared` lets others bind the same port. */
@@ -46,4 +47,31 @@ export function sendDatagram(socket: Socket, packet: Uint8Array, to: Endpoint): 
       resolve(); // closed already
     }
   });
+}
+
+/** UDA 2.0, section 1.2.2. */
+const MULTICAST_TTL = 2;
+
+/**
+ * Has what a socket sends to groups leave by the interface that has `address`, whatever the routes say; where that
+ * cannot be, the routes decide.
+ */
+export function aimMulticast(socket: Socket, address: IpAddress): void {
+  try {
+    socket.setMulticastTTL(MULTICAST_TTL);
+    if (family(address) === 4) socket.setMulticastInterface(address);
+    else socket.setMulticastInterface(`::%${interfaceOf(address) ?? ''}`);
+  } catch {
+    // No such interface any more.
+  }
+}
+
+/** The name of the interface that has an address; undefined where none has it. */
+export function interfaceOf(address: IpAddress): string | undefined {
+  const zone = address.slice(withoutZone(address).length + 1);
+  if (zone !== '') return zone;
+  for (const [name, addresses] of Object.entries(networkInterfaces())) {
+    if (addresses?.some((own) => own.address === address)) return name;
+  }
+  return undefined;
 }

@@ -5,11 +5,23 @@
 
 import type { IpAddress } from '../net/address.ts';
 import { allServices, type Device, type DeviceService } from '../wire/description.ts';
-import { controlPath, scpdPath, type Service, serviceType, servicesOf } from './services.ts';
+import { controlPath, eventPath, scpdPath, type Service, serviceType, servicesOf } from './services.ts';
 import type { Site } from './site.ts';
+
+/** By site and address: nothing in it changes but by a quirk. */
+const TREES = new WeakMap<Site, Map<IpAddress, Device>>();
 
 /** The tree as it is reached at `address`. */
 export function deviceTree(site: Site, address: IpAddress): Device {
+  if (site.hooks.has('device') || site.hooks.has('urn')) return treeOf(site, address);
+  const trees = TREES.get(site) ?? new Map<IpAddress, Device>();
+  TREES.set(site, trees);
+  const tree = trees.get(address) ?? treeOf(site, address);
+  trees.set(address, tree);
+  return tree;
+}
+
+function treeOf(site: Site, address: IpAddress): Device {
   const services = servicesOf(site.settings);
   const placed = (place: Service['place']) =>
     services.filter((service) => service.place === place).map((service) => published(service));
@@ -18,7 +30,7 @@ export function deviceTree(site: Site, address: IpAddress): Device {
     deviceType: `urn:schemas-upnp-org:device:${type}:${igdVersion}`,
     friendlyName,
     manufacturer: 'natward',
-    modelName: 'natward embedded gateway',
+    modelName: 'natward gateway',
     modelNumber: '1',
     udn: site.identity.udn(number),
     ...inside,
@@ -35,7 +47,7 @@ function published(service: Service): DeviceService {
     serviceType: serviceType(service),
     serviceId: `urn:upnp-org:serviceId:${service.id}`,
     controlUrl: controlPath(service),
-    eventUrl: '',
+    eventUrl: eventPath(service),
     scpdUrl: scpdPath(service),
   };
 }

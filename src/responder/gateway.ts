@@ -4,26 +4,23 @@
  * a real router does otherwise, a quirk can be switched on.
  */
 
-import type { Socket } from 'node:dgram';
 import { setMaxListeners } from 'node:events';
 import { NatwardError } from '../errors.ts';
-import { family, type IpAddress } from '../net/address.ts';
+import type { IpAddress } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
-import { ANNOUNCE_ADDRESS, ANNOUNCE_PORT, encodeNatpmpResponse } from '../wire/natpmp.ts';
-import { encodePcpResponse } from '../wire/pcp.ts';
-import { SSDP_IPV4, SSDP_IPV6, SSDP_PORT } from '../wire/ssdp.ts';
 import { Counters } from './counters.ts';
 import { bindDatagram, closeDatagram } from './datagram.ts';
+import { EventSource } from './events/source.ts';
+import { type Announcement, type AnnouncementPlaces, Faces } from './faces.ts';
 import { Grants } from './grants.ts';
+import { EVERYBODY } from './guard.ts';
 import { HookSet } from './hooks.ts';
-import { HttpSide } from './http.ts';
 import { Identity } from './identity.ts';
-import { MappingPort } from './mapping-port.ts';
-import { openOnOnePort } from './one-port.ts';
 import { type Pinhole, Pinholes } from './pinholes.ts';
 import type { Quirks } from './quirks/quirks.ts';
+import type { EmbeddedSite } from './quirks/inside.ts';
 import { switchQuirks } from './quirks/switch.ts';
 import {
   type GatewayPorts,
@@ -31,16 +28,7 @@ import {
   type ResolvedSettings,
   resolveSettings,
 } from './settings.ts';
-import type { Site } from './site.ts';
-import { SsdpSide } from './ssdp.ts';
 import type { TableEntry } from './table.ts';
-
-/** `natpmp` and `pcp` go to 224.0.0.1:5350 (pcp to ff02::1 as well), the others to the SSDP group. */
-type Announcement = 'ssdp alive' | 'ssdp update' | 'ssdp byebye' | 'natpmp' | 'pcp';
-
-/** RFC 6886, section 3.2.1; RFC 6887, section 14.1.1. */
-const ANNOUNCEMENTS = 10;
-const FIRST_PAUSE_MS = 250;
 
 export interface EmbeddedGateway extends AsyncDisposable {
   /** 0 where the protocol is not spoken. */
@@ -75,11 +63,7 @@ export interface EmbeddedGateway extends AsyncDisposable {
    * and PCP ten times, after 250 ms and doubling (RFC 6886, section 3.2.1; RFC 6887, section 14.1.1). Each goes
    * to its group where nothing else is said. Resolves after the last one, two minutes later, or when it closes.
    */
-  announceRestart(destinations?: {
-    readonly ssdp?: Endpoint;
-    readonly natpmp?: Endpoint;
-    readonly pcp?: Endpoint;
-  }): Promise<void>;
+  announceRestart(destinations?: AnnouncementPlaces): Promise<void>;
   /** Ends all mappings and closes all ports. */
   close(): Promise<void>;
 }
@@ -93,57 +77,31 @@ export async function startGateway(settings: GatewaySettings, clock: Clock): Pro
   const closing = new AbortController();
   setMaxListeners(0, closing.signal); // As many as there are conversations.
   const hooks = new HookSet();
-  const site: Site = {
+  const events = new EventSource();
+  const site: EmbeddedSite = {
     settings: resolved,
     clock,
     hooks,
     counters: new Counters(),
     identity: new Identity(clock, resolved.externalAddress),
-    grants: new Grants(resolved, clock, hooks),
+    grants: new Grants(resolved, clock, hooks, events),
     pinholes: new Pinholes(clock, resolved.maxMappings),
     closing: closing.signal,
+    guard: EVERYBODY,
+    events,
   };
-  const http = new HttpSide(site);
-  const opened: { close(): Promise<void> }[] = [http];
+  const faces = new Faces(site);
+  const { http } = faces;
   const set = (change: Partial<Quirks>) => switchQuirks(hooks, change, { site, http });
-  let mappingPort: MappingPort | undefined;
-  let ssdp: SsdpSide | undefined;
   const close = async () => {
     closing.abort();
     await hooks.ready.catch(() => undefined);
-    await Promise.all(opened.map((part) => part.close()));
+    await faces.close();
     await site.grants.close();
-  };
-  const announce = async (announcement: Announcement, destination?: Endpoint) => {
-    for (const to of destination === undefined ? groupsOf(announcement, resolved) : [destination]) {
-      switch (announcement) {
-        case 'natpmp':
-        case 'pcp':
-          await mappingPort?.send(announcementPacket(announcement, site), to);
-          break;
-        case 'ssdp alive':
-          await ssdp?.announce('alive', to);
-          break;
-        case 'ssdp update':
-          await ssdp?.announce('update', to);
-          break;
-        case 'ssdp byebye':
-          await ssdp?.announce('byebye', to);
-      }
-    }
   };
   try {
     if (resolved.carriesTraffic) await checkOuterAddress(resolved);
-    if (resolved.protocols.includes('pcp') || resolved.protocols.includes('natpmp')) {
-      mappingPort = new MappingPort(site, await bindEach(resolved.addresses, resolved.ports.pcp));
-      opened.push(mappingPort);
-    }
-    if (resolved.protocols.includes('upnp')) {
-      await http.open(resolved.ports.http);
-      ssdp = new SsdpSide(site, http, await bindEach(resolved.addresses, resolved.ports.ssdp));
-      opened.push(ssdp);
-      await ssdp.join();
-    }
+    await faces.open(resolved.ports);
     set(settings.quirks ?? {});
     await hooks.ready;
   } catch (error) {
@@ -153,10 +111,10 @@ export async function startGateway(settings: GatewaySettings, clock: Clock): Pro
 
   return {
     get ports() {
-      return { pcp: mappingPort?.port ?? 0, ssdp: ssdp?.port ?? 0, http: http.port };
+      return faces.ports;
     },
     get location() {
-      return ssdp === undefined ? '' : http.location(resolved.address);
+      return faces.location(resolved.address);
     },
     get table() {
       return site.grants.list();
@@ -191,59 +149,20 @@ export async function startGateway(settings: GatewaySettings, clock: Clock): Pro
       }),
     changeExternalAddress(address) {
       site.identity.externalAddress = address;
+      events.changed();
       if (!hooks.has('keepsEpoch')) site.identity.resetEpoch();
     },
     moveControlPort: () => http.open(0),
-    announce,
-    async announceRestart(destinations = {}) {
-      await announce('ssdp byebye', destinations.ssdp);
-      await announce('ssdp alive', destinations.ssdp);
-      const spoken = (['natpmp', 'pcp'] as const).filter((one) => resolved.protocols.includes(one));
-      try {
-        for (let count = 1, pauseMs = FIRST_PAUSE_MS; count <= ANNOUNCEMENTS; count++, pauseMs *= 2) {
-          for (const one of spoken) await announce(one, destinations[one]);
-          if (count < ANNOUNCEMENTS) await clock.sleep(pauseMs, closing.signal);
-        }
-      } catch {
-        // It closes.
-      }
-    },
+    announce: (announcement, destination) => faces.announce(announcement, destination),
+    announceRestart: (destinations) => faces.announceRestart(destinations),
     close,
     [Symbol.asyncDispose]: close,
   };
 }
 
-function announcementPacket(protocol: 'natpmp' | 'pcp', site: Site): Uint8Array {
-  const { epochSeconds, externalAddress } = site.identity;
-  return protocol === 'natpmp'
-    ? encodeNatpmpResponse({ opcode: 'address', result: 0, epochSeconds, externalAddress })
-    : encodePcpResponse({ opcode: 'announce', result: 0, lifetimeSeconds: 0, epochSeconds });
-}
-
-function groupsOf(announcement: Announcement, { addresses }: ResolvedSettings): Endpoint[] {
-  const families = new Set(addresses.map((address) => family(address)));
-  const ssdp = announcement.startsWith('ssdp');
-  return [
-    ...(families.has(4)
-      ? [ssdp ? { address: SSDP_IPV4, port: SSDP_PORT } : { address: ANNOUNCE_ADDRESS, port: ANNOUNCE_PORT }]
-      : []),
-    // NAT-PMP knows no IPv6.
-    ...(families.has(6) && announcement !== 'natpmp'
-      ? [ssdp ? { address: SSDP_IPV6[0], port: SSDP_PORT } : { address: 'ff02::1', port: ANNOUNCE_PORT }]
-      : []),
-  ];
-}
-
 /** Mapped traffic has nowhere to arrive where this fails; better said now than at the first mapping. */
 async function checkOuterAddress(settings: ResolvedSettings): Promise<void> {
   await closeDatagram(await bindDatagram({ address: settings.outerAddress, port: 0 }));
-}
-
-function bindEach(addresses: readonly IpAddress[], port: number): Promise<Socket[]> {
-  return openOnOnePort(addresses, port, async (at) => {
-    const socket = await bindDatagram(at);
-    return { port: socket.address().port, value: socket, close: () => closeDatagram(socket) };
-  });
 }
 
 function cannotStart(settings: ResolvedSettings, cause: unknown): NatwardError {

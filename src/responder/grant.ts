@@ -25,6 +25,8 @@ export interface GrantRequest {
   /** undefined leaves an entry's own as they are. */
   readonly remotePeers: readonly RemotePeer[] | undefined;
   readonly nonce?: Uint8Array;
+  /** A PEER asks for it, and not a MAP (RFC 6887, section 12). */
+  readonly isPeer?: true | undefined;
 }
 
 export type Refusal =
@@ -38,6 +40,10 @@ export type Refusal =
   | 'taken'
   /** The external port belongs to a rule that the user made. */
   | 'manual-rule'
+  /** The client has as many mappings as it may. */
+  | 'over-quota'
+  /** The mapping would be for more remote peers than can be told apart. */
+  | 'too-many-peers'
   | 'table-full'
   | 'no-free-port'
   /** The gateway has no working connection to the outside. */
@@ -51,6 +57,10 @@ export type GrantOutcome =
       readonly lifetimeSeconds: number | undefined;
     }
   | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+export function refused(refusal: Refusal): GrantOutcome {
+  return { kind: 'refused', refusal };
+}
 
 /** Each try opens a socket; a host on which this many random ports are taken is out of ports. */
 const RANDOM_PORT_TRIES = 100;

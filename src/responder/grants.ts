@@ -8,20 +8,24 @@ import type { IpAddress } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
-import { candidatePorts, type GrantOutcome, type GrantRequest, type Refusal } from './grant.ts';
+import type { EventSource } from './events/source.ts';
+import { candidatePorts, type GrantOutcome, type GrantRequest, type Refusal, refused } from './grant.ts';
+import type { Granting } from './granting.ts';
 import { around, type HookSet } from './hooks.ts';
+import { refreshedBy, refusesRefresh } from './refresh.ts';
 import { Relay } from './relay.ts';
 import type { ResolvedSettings } from './settings.ts';
 import { Sweeper } from './sweeper.ts';
-import { admits, sameNonce, Table, type TableEntry } from './table.ts';
+import { admits, Table, type TableEntry } from './table.ts';
 
 /** RFC 6887, section 15. */
 const DEFAULT_MAX_LIFETIME_SECONDS = 86_400;
 
-export class Grants {
+export class Grants implements Granting {
   readonly #settings: ResolvedSettings;
   readonly #clock: Clock;
   readonly #hooks: HookSet;
+  readonly #events: EventSource;
   readonly #relay: Relay;
   readonly #sweeper: Sweeper;
   readonly #shared = new Table();
@@ -33,10 +37,11 @@ export class Grants {
   readonly #lastTrafficMs = new Map<string, number>();
   #changes: Promise<unknown> = Promise.resolve();
 
-  constructor(settings: ResolvedSettings, clock: Clock, hooks: HookSet) {
+  constructor(settings: ResolvedSettings, clock: Clock, hooks: HookSet, events: EventSource) {
     this.#settings = settings;
     this.#clock = clock;
     this.#hooks = hooks;
+    this.#events = events;
     this.#relay = new Relay(settings, clock, (protocol, port, peer) => this.#target(protocol, port, peer));
     this.#sweeper = new Sweeper(clock, () => this.#alone(() => Promise.resolve()));
   }
@@ -46,7 +51,6 @@ export class Grants {
     return this.#hooks.has('separateTables') ? this.#own[via] : this.#shared;
   }
 
-  /** What is mapped now; with `via` only, where each protocol has a table of its own. */
   list(via?: MappingProtocol): readonly TableEntry[] {
     const nowMs = this.#clock.now();
     const tables = via === undefined ? this.#tables() : [this.table(via)];
@@ -64,18 +68,31 @@ export class Grants {
     return entry !== undefined && this.#deadline(entry) > this.#clock.now() ? entry : undefined;
   }
 
-  /** Reports whether `requester` may act for `client`. */
+  to(
+    via: MappingProtocol,
+    protocol: TransportProtocol,
+    internalClient: IpAddress,
+    internalPort: number,
+  ): TableEntry | undefined {
+    return this.table(via)
+      .toInternal(protocol, internalClient, internalPort)
+      .find((entry) => this.#deadline(entry) > this.#clock.now());
+  }
+
   mayActFor(requester: IpAddress, client: IpAddress): boolean {
     const { secureMode, trustedClients } = this.#settings;
     return !secureMode || requester === client || trustedClients.includes(requester);
   }
 
-  /** Makes a mapping, or refreshes the one that is there. */
+  mayActForOthers(): boolean {
+    const { secureMode, trustedClients } = this.#settings;
+    return !secureMode || trustedClients.length > 0;
+  }
+
   grant(request: GrantRequest): Promise<GrantOutcome> {
     return this.#alone(() => around(this.#hooks.all('grant'), request, (changed) => this.#grantNow(changed)));
   }
 
-  /** Ends the mappings that `pick` finds in the table that `via` sees, and resolves with them. */
   remove(
     via: MappingProtocol,
     pick: (table: Table) => readonly TableEntry[],
@@ -101,6 +118,7 @@ export class Grants {
     return this.#alone(async () => {
       this.table(via).put(entry);
       await this.#settle(entry.protocol, entry.externalPort);
+      this.#events.tableChanged();
     });
   }
 
@@ -163,28 +181,12 @@ export class Grants {
 
   async #grantNow(request: GrantRequest): Promise<GrantOutcome> {
     if (!this.mayActFor(request.requester, request.internalClient)) return refused('not-authorized');
-    const existing = this.#existing(request);
+    const existing = refreshedBy(request, this.table(request.via));
     if (existing === undefined) return this.#make(request);
-    const { nonce = existing.nonce, suggestedExternalPort } = request;
-    if (existing.nonce !== undefined && nonce !== undefined && !sameNonce(existing.nonce, nonce)) {
-      return refused('wrong-nonce');
-    }
-    if (request.exact && ![0, existing.externalPort].includes(suggestedExternalPort)) return refused('taken');
+    const refusal = refusesRefresh(request, existing);
+    if (refusal !== undefined) return refused(refusal);
+    const { nonce = existing.nonce } = request;
     return this.#store({ ...existing, ...this.#fields(request, existing), nonce }, request);
-  }
-
-  /**
-   * The mapping that a request refreshes. PCP and NAT-PMP name a mapping by its inner end (RFC 6887,
-   * section 11.3; RFC 6886, section 3.3), UPnP by its outer one, which its own client may point elsewhere
-   * (WANIPConnection:1, section 2.4.16).
-   */
-  #existing(request: GrantRequest): TableEntry | undefined {
-    const { protocol, internalClient, internalPort, suggestedExternalPort } = request;
-    const table = this.table(request.via);
-    if (request.via !== 'upnp') return table.toInternal(protocol, internalClient, internalPort)[0];
-    const entry = table.get(protocol, suggestedExternalPort);
-    if (entry?.internalClient !== internalClient) return undefined;
-    return request.exact || entry.internalPort === internalPort ? entry : undefined;
   }
 
   async #make(request: GrantRequest): Promise<GrantOutcome> {
@@ -235,6 +237,7 @@ export class Grants {
       enabled,
       description: request.description ?? existing?.description ?? '',
       remotePeers: request.remotePeers ?? existing?.remotePeers ?? [],
+      isPeer: request.isPeer,
       expiresAtMs: seconds === undefined ? undefined : this.#clock.now() + seconds * 1000,
     };
   }
@@ -266,6 +269,7 @@ export class Grants {
       return refused('taken');
     }
     this.#lastTrafficMs.set(`${protocol} ${externalPort}`, this.#clock.now());
+    if (before === undefined || !isTheSame(before, entry)) this.#events.tableChanged();
     return { kind: 'granted', entry, lifetimeSeconds: this.#lifetime(request) };
   }
 
@@ -273,6 +277,7 @@ export class Grants {
     for (const table of this.#tables()) table.delete(entry);
     this.#lastTrafficMs.delete(`${entry.protocol} ${entry.externalPort}`);
     await this.#settle(entry.protocol, entry.externalPort);
+    this.#events.tableChanged();
   }
 
   /** Opens or closes the listener of a port as the tables say. Resolves with false where it cannot be opened. */
@@ -300,6 +305,14 @@ export class Grants {
   }
 }
 
-function refused(refusal: Refusal): GrantOutcome {
-  return { kind: 'refused', refusal };
+/** But for how long it lives. */
+function isTheSame(one: TableEntry, other: TableEntry): boolean {
+  return (
+    one.internalClient === other.internalClient &&
+    one.internalPort === other.internalPort &&
+    one.enabled === other.enabled &&
+    one.description === other.description &&
+    one.remotePeers.length === other.remotePeers.length &&
+    one.remotePeers.every(({ address }, at) => address === other.remotePeers[at]?.address)
+  );
 }

@@ -99,6 +99,7 @@ export function around<In, Out>(
 /** The hooks that are switched on now, by the name of their quirk. */
 export class HookSet {
   readonly #active = new Map<string, { readonly value: unknown; readonly hooks: Hooks }>();
+  #byPoint: Partial<Record<keyof Hooks, readonly unknown[]>> = {};
   #ready: Promise<unknown> = Promise.resolve();
 
   /** Resolves when whatever a quirk had to open or close is done. */
@@ -106,12 +107,16 @@ export class HookSet {
     return this.#ready;
   }
 
-  all<Point extends keyof Hooks>(point: Point): NonNullable<Hooks[Point]>[] {
+  /** The same list until something is switched: each request asks at a dozen points. */
+  all<Point extends keyof Hooks>(point: Point): readonly NonNullable<Hooks[Point]>[] {
+    const known = this.#byPoint[point] as readonly NonNullable<Hooks[Point]>[] | undefined;
+    if (known !== undefined) return known;
     const found: NonNullable<Hooks[Point]>[] = [];
     for (const { hooks } of this.#active.values()) {
       const hook = hooks[point];
       if (hook !== undefined) found.push(hook);
     }
+    this.#byPoint[point] = found;
     return found;
   }
 
@@ -124,6 +129,7 @@ export class HookSet {
     const before = this.#active.get(name);
     if (before !== undefined && before.value === value) return;
     this.#active.delete(name);
+    this.#byPoint = {};
     const off = value === undefined || value === false;
     const hooks = off ? undefined : make();
     if (hooks !== undefined) this.#active.set(name, { value, hooks });

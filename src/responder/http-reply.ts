@@ -7,11 +7,13 @@ export interface HttpRequest {
   readonly method: string;
   /** Path and query. */
   readonly path: string;
-  /** The SOAPACTION header. */
-  readonly soapAction: string | undefined;
+  /** By their names in lower case. */
+  readonly headers: ReadonlyMap<string, string>;
   readonly body: string;
   /** Who asks. */
   readonly source: IpAddress;
+  /** The same as it can be reached: a link-local address with its zone. */
+  readonly peer: IpAddress;
   /** The gateway's own address that was asked. */
   readonly address: IpAddress;
 }
@@ -21,13 +23,15 @@ export interface HttpAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
+  /** Called when it is on its way. */
+  readonly sent?: () => void;
 }
 
 export type HttpReply =
   | HttpAnswer
   /** The connection is reset. */
   | { readonly kind: 'reset' }
-  /** Bytes that node:http would not write. */
+  /** Bytes as they are written. */
   | { readonly kind: 'raw'; readonly write: (socket: Socket) => void };
 
 export function plainAnswer(status: number, headers: Readonly<Record<string, string>> = {}): HttpAnswer {

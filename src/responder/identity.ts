@@ -6,14 +6,17 @@ import type { Clock } from '../system/clock.ts';
 
 export class Identity {
   readonly #clock: Clock;
-  readonly #uuid: string = randomUUID();
+  readonly #uuid: string;
   #epochStartMs: number;
   /** BOOTID.UPNP.ORG: rises with each restart, and so begins at the time (UDA 2.0, section 1.2.2). */
   #bootId: number;
-  externalAddress: IpAddress;
+  /** undefined: nobody knows it just now. */
+  externalAddress: IpAddress | undefined;
 
-  constructor(clock: Clock, externalAddress: IpAddress) {
+  /** `uuid` is of the UPnP device; a new one where nothing is said. */
+  constructor(clock: Clock, externalAddress: IpAddress | undefined, uuid: string = randomUUID()) {
     this.#clock = clock;
+    this.#uuid = uuid;
     this.#epochStartMs = clock.now();
     this.#bootId = Math.floor(clock.now() / 1000) % 2 ** 31;
     this.externalAddress = externalAddress;

@@ -7,7 +7,7 @@ import type { Socket } from 'node:dgram';
 import { family } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import { NATPMP_VERSION } from '../wire/natpmp.ts';
-import { closeDatagram, sendDatagram } from './datagram.ts';
+import { aimMulticast, closeDatagram, sendDatagram } from './datagram.ts';
 import { sendAnswer } from './decoys.ts';
 import { answerNatpmp, refusedVersion } from './natpmp.ts';
 import { answerPcp } from './pcp.ts';
@@ -16,19 +16,22 @@ import { exchanged, type Site } from './site.ts';
 /** Requests that may wait at once; a flood beyond is dropped, as any gateway does. */
 const MAX_WAITING = 1024;
 const RESPONSE = 0x80;
+/** Announcements are for the link alone. */
+const MULTICAST_TTL = 1;
 
 export class MappingPort {
   readonly #site: Site;
   readonly #sockets: readonly Socket[];
   #waiting = 0;
 
+  /** `sockets` are bound to the site's inner addresses, in their order. */
   constructor(site: Site, sockets: readonly Socket[]) {
     this.#site = site;
     this.#sockets = sockets;
-    for (const socket of sockets) {
-      socket.on('message', (packet, from) => {
-        void this.#receive(socket, packet, { address: from.address, port: from.port });
-      });
+    for (const [index, socket] of sockets.entries()) {
+      aimMulticast(socket, site.settings.addresses[index] ?? '');
+      socket.setMulticastTTL(MULTICAST_TTL);
+      socket.on('message', (packet, from) => void this.#receive(socket, packet, from));
     }
   }
 
@@ -47,16 +50,19 @@ export class MappingPort {
   }
 
   async #receive(socket: Socket, packet: Uint8Array, from: Endpoint): Promise<void> {
+    if (from.port === 0 || !this.#site.guard.admits(from.address)) return;
     // RFC 6887, section 8.2: too short, or an answer: dropped without a word.
     if (packet.length < 2 || ((packet[1] ?? 0) & RESPONSE) !== 0 || this.#waiting >= MAX_WAITING) return;
     this.#waiting++;
     try {
-      const { protocols } = this.#site.settings;
+      const { settings, hooks } = this.#site;
       // NAT-PMP is of IPv4 alone (RFC 6886, section 1).
       const natpmp = packet[0] === NATPMP_VERSION && family(from.address) === 4;
-      const layer = natpmp && protocols.includes('natpmp') ? 'natpmp' : 'pcp';
+      const layer = natpmp && settings.protocols.includes('natpmp') ? 'natpmp' : 'pcp';
       const answer = await this.#answer(layer, packet, from);
-      if (answer !== undefined) await sendAnswer(this.#site, socket, layer, packet, answer, from);
+      if (answer === undefined) return;
+      if (hooks.has('decoys')) await sendAnswer(this.#site, socket, layer, packet, answer, from);
+      else sendNow(socket, answer, from);
     } catch {
       this.#site.counters.count('internal error');
     } finally {
@@ -70,5 +76,14 @@ export class MappingPort {
     return exchanged(this.#site, 'natpmp', 'natpmp malformed', () =>
       Promise.resolve(refusedVersion(packet, this.#site)),
     );
+  }
+}
+
+/** An answer that is lost is asked for again: nobody waits to hear of it. */
+function sendNow(socket: Socket, answer: Uint8Array, to: Endpoint): void {
+  try {
+    socket.send(answer, to.port, to.address);
+  } catch {
+    // Closed already.
   }
 }

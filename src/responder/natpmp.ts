@@ -22,13 +22,15 @@ export const NATPMP_REFUSAL: Readonly<Record<Refusal, number>> = {
   'denied-port': NATPMP_RESULT.NOT_AUTHORIZED,
   taken: NATPMP_RESULT.OUT_OF_RESOURCES,
   'manual-rule': NATPMP_RESULT.OUT_OF_RESOURCES,
+  'over-quota': NATPMP_RESULT.OUT_OF_RESOURCES,
+  'too-many-peers': NATPMP_RESULT.OUT_OF_RESOURCES,
   'table-full': NATPMP_RESULT.OUT_OF_RESOURCES,
   'no-free-port': NATPMP_RESULT.OUT_OF_RESOURCES,
   'network-down': NATPMP_RESULT.NETWORK_FAILURE,
 };
 
 /** Resolves with the answer; undefined where there is none to give. */
-export async function answerNatpmp(
+export function answerNatpmp(
   packet: Uint8Array,
   source: IpAddress,
   site: Site,
@@ -39,9 +41,11 @@ export async function answerNatpmp(
   }
   return exchanged(site, 'natpmp', natpmpKind(request), async () =>
     encodeNatpmpResponse(
-      await around(site.hooks.all('natpmp'), { request, source }, (asked) =>
-        serve(asked.request, asked.source, site),
-      ),
+      site.hooks.has('natpmp')
+        ? await around(site.hooks.all('natpmp'), { request, source }, (asked) =>
+            serve(asked.request, asked.source, site),
+          )
+        : await serve(request, source, site),
     ),
   );
 }

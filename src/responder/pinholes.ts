@@ -8,6 +8,7 @@ import { type IpAddress, withoutZone } from '../net/address.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 import { Deadlines } from './deadlines.ts';
+import type { PinholeKeeping, PinholeOutcome } from './granting.ts';
 import { MultiMap } from './multi-map.ts';
 
 export interface Pinhole {
@@ -33,7 +34,7 @@ export type PinholeSpot = Pick<
 >;
 
 /** No look-up here is a walk, as in table.ts. */
-export class Pinholes {
+export class Pinholes implements PinholeKeeping {
   readonly #clock: Clock;
   readonly #most: number;
   readonly #pinholes = new Map<number, Pinhole>();
@@ -71,10 +72,11 @@ export class Pinholes {
     );
   }
 
-  /** Makes a pinhole, or renews the one at the same spot. undefined: there is no room. */
-  put(pinhole: Omit<Pinhole, 'uniqueId'>): Pinhole | undefined {
+  async put(pinhole: Omit<Pinhole, 'uniqueId'>): Promise<PinholeOutcome> {
     const existing = this.at(pinhole);
-    if (existing === undefined && this.#pinholes.size >= this.#most) return undefined;
+    if (existing === undefined && this.#pinholes.size >= this.#most) {
+      return { kind: 'refused', refusal: 'table-full' };
+    }
     const made = {
       ...pinhole,
       internalClient: withoutZone(pinhole.internalClient),
@@ -84,17 +86,26 @@ export class Pinholes {
     this.#pinholes.set(made.uniqueId, made);
     this.#inner.add(innerKey(made), made);
     this.#deadlines.add(made, this.#pinholes.size);
-    return made;
+    return { kind: 'granted', pinhole: made };
   }
 
-  delete(pinhole: Pinhole): void {
+  async delete(pinhole: Pinhole): Promise<void> {
+    this.#drop(pinhole);
+  }
+
+  #drop(pinhole: Pinhole): void {
     if (!this.#has(pinhole)) return;
     this.#pinholes.delete(pinhole.uniqueId);
     this.#inner.delete(innerKey(pinhole), pinhole);
   }
 
+  /** When the first of them ends; Infinity where none does. */
+  firstEndMs(): number {
+    return this.#deadlines.firstMs();
+  }
+
   clear(): void {
-    for (const pinhole of this.#pinholes.values()) this.delete(pinhole);
+    for (const pinhole of this.#pinholes.values()) this.#drop(pinhole);
   }
 
   #has(pinhole: Pinhole): boolean {
@@ -103,7 +114,7 @@ export class Pinholes {
 
   /** Nothing is open that would have to be closed in time: the ended ones go when somebody looks. */
   #sweep(): void {
-    for (const pinhole of this.#deadlines.take(this.#clock.now())) this.delete(pinhole);
+    for (const pinhole of this.#deadlines.take(this.#clock.now())) this.#drop(pinhole);
   }
 
   #freeId(): number {

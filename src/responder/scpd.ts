@@ -1,12 +1,13 @@
 /** Writes a service description (UDA 2.0, section 2.5): the actions that a control point may call. */
 
+import { configIdAttribute } from '../wire/description.ts';
 import { escapeXml } from '../wire/xml.ts';
 import type { ActionShape, Service, StateVariable } from './services.ts';
 
 /** For UPnP version `1.minor`. */
 export function encodeScpd(service: Service, minor: 0 | 1): string {
   return (
-    '<?xml version="1.0"?>\r\n<scpd xmlns="urn:schemas-upnp-org:service-1-0">' +
+    `<?xml version="1.0"?>\r\n<scpd xmlns="urn:schemas-upnp-org:service-1-0"${configIdAttribute(minor)}>` +
     `<specVersion><major>1</major><minor>${minor}</minor></specVersion>` +
     `<actionList>${each(service.actions, encodeAction)}</actionList>` +
     `<serviceStateTable>${each(service.variables, encodeVariable)}</serviceStateTable></scpd>\r\n`
@@ -27,11 +28,10 @@ function encodeArgument(name: string, direction: 'in' | 'out', variable: string)
   );
 }
 
-function encodeVariable(name: string, { type, allowed = [] }: StateVariable): string {
+function encodeVariable(name: string, { type, allowed = [], evented }: StateVariable): string {
   const values = allowed.map((value) => `<allowedValue>${escapeXml(value)}</allowedValue>`).join('');
   return (
-    // Nothing is evented: this gateway has no subscriptions, and says so with an empty eventSubURL.
-    `<stateVariable sendEvents="no"><name>${name}</name><dataType>${type}</dataType>` +
+    `<stateVariable sendEvents="${evented === true ? 'yes' : 'no'}"><name>${name}</name><dataType>${type}</dataType>` +
     `${values === '' ? '' : `<allowedValueList>${values}</allowedValueList>`}</stateVariable>`
   );
 }

@@ -6,11 +6,13 @@
  * Layer3Forwarding:1.
  */
 
-import type { ResolvedSettings } from './settings.ts';
+import type { FaceSettings } from './settings.ts';
 
 export interface StateVariable {
   readonly type: 'string' | 'boolean' | 'ui2' | 'ui4';
   readonly allowed?: readonly string[];
+  /** Its changes are told to those who subscribe. */
+  readonly evented?: true;
 }
 
 export interface ActionShape {
@@ -26,6 +28,8 @@ export interface Service {
   readonly id: string;
   readonly place: 'root' | 'wan' | 'connection';
   readonly actions: Readonly<Record<string, ActionShape>>;
+  /** Those of the standard that are optional, and not here: UPnP has a word of its own for them. */
+  readonly optional: readonly string[];
   readonly variables: Readonly<Record<string, StateVariable>>;
 }
 
@@ -37,12 +41,16 @@ export function controlPath(service: Service): string {
   return `/control/${service.name}`;
 }
 
+export function eventPath(service: Service): string {
+  return `/events/${service.name}`;
+}
+
 export function scpdPath(service: Service): string {
   return `/${service.name}.xml`;
 }
 
 /** The services that a gateway of these settings offers. */
-export function servicesOf(settings: ResolvedSettings): readonly Service[] {
+export function servicesOf(settings: FaceSettings): readonly Service[] {
   const ppp = settings.connectionService === 'WANPPPConnection';
   const connection: Service = {
     name: settings.connectionService,
@@ -55,6 +63,7 @@ export function servicesOf(settings: ResolvedSettings): readonly Service[] {
       ...(ppp ? PPP_ACTIONS : {}),
       ...(!ppp && settings.igdVersion === 2 ? CONNECTION_2_ACTIONS : {}),
     },
+    optional: ppp ? PPP_OPTIONAL : CONNECTION_OPTIONAL,
     variables: {
       ...CONNECTION_VARIABLES,
       ...(ppp ? PPP_VARIABLES : {}),
@@ -131,16 +140,40 @@ const PPP_ACTIONS: Service['actions'] = {
   },
 };
 
+const CONNECTION_OPTIONAL = [
+  'RequestTermination',
+  'SetAutoDisconnectTime',
+  'SetIdleDisconnectTime',
+  'SetWarnDisconnectDelay',
+  'GetAutoDisconnectTime',
+  'GetIdleDisconnectTime',
+  'GetWarnDisconnectDelay',
+];
+
+const PPP_OPTIONAL = [
+  ...CONNECTION_OPTIONAL,
+  'ConfigureConnection',
+  'GetPPPEncryptionProtocol',
+  'GetPPPCompressionProtocol',
+  'GetPPPAuthenticationProtocol',
+  'GetUserName',
+  'GetPassword',
+];
+
 const CONNECTION_VARIABLES: Service['variables'] = {
   ConnectionType: { type: 'string' },
-  PossibleConnectionTypes: { type: 'string', allowed: ['Unconfigured', 'IP_Routed', 'IP_Bridged'] },
-  ConnectionStatus: { type: 'string', allowed: ['Unconfigured', 'Connected', 'Disconnected'] },
+  PossibleConnectionTypes: {
+    type: 'string',
+    allowed: ['Unconfigured', 'IP_Routed', 'IP_Bridged'],
+    evented: true,
+  },
+  ConnectionStatus: { type: 'string', allowed: ['Unconfigured', 'Connected', 'Disconnected'], evented: true },
   Uptime: { type: 'ui4' },
   LastConnectionError: { type: 'string', allowed: ['ERROR_NONE'] },
   RSIPAvailable: { type: 'boolean' },
   NATEnabled: { type: 'boolean' },
-  ExternalIPAddress: { type: 'string' },
-  PortMappingNumberOfEntries: { type: 'ui2' },
+  ExternalIPAddress: { type: 'string', evented: true },
+  PortMappingNumberOfEntries: { type: 'ui2', evented: true },
   PortMappingEnabled: { type: 'boolean' },
   PortMappingLeaseDuration: { type: 'ui4' },
   RemoteHost: { type: 'string' },
@@ -152,7 +185,7 @@ const CONNECTION_VARIABLES: Service['variables'] = {
 };
 
 const CONNECTION_2_VARIABLES: Service['variables'] = {
-  SystemUpdateID: { type: 'ui4' },
+  SystemUpdateID: { type: 'ui4', evented: true },
   A_ARG_TYPE_Manage: { type: 'boolean' },
   A_ARG_TYPE_PortListing: { type: 'string' },
 };
@@ -171,7 +204,8 @@ const LAYER_3_FORWARDING: Service = {
     SetDefaultConnectionService: { in: { NewDefaultConnectionService: 'DefaultConnectionService' }, out: {} },
     GetDefaultConnectionService: { in: {}, out: { NewDefaultConnectionService: 'DefaultConnectionService' } },
   },
-  variables: { DefaultConnectionService: { type: 'string' } },
+  optional: [],
+  variables: { DefaultConnectionService: { type: 'string', evented: true } },
 };
 
 const COMMON_INTERFACE: Service = {
@@ -194,11 +228,18 @@ const COMMON_INTERFACE: Service = {
     GetTotalPacketsSent: { in: {}, out: { NewTotalPacketsSent: 'TotalPacketsSent' } },
     GetTotalPacketsReceived: { in: {}, out: { NewTotalPacketsReceived: 'TotalPacketsReceived' } },
   },
+  optional: [
+    'SetEnabledForInternet',
+    'GetEnabledForInternet',
+    'GetWANAccessProvider',
+    'GetMaximumActiveConnections',
+    'GetActiveConnections',
+  ],
   variables: {
     WANAccessType: { type: 'string', allowed: ['DSL', 'POTS', 'Cable', 'Ethernet'] },
     Layer1UpstreamMaxBitRate: { type: 'ui4' },
     Layer1DownstreamMaxBitRate: { type: 'ui4' },
-    PhysicalLinkStatus: { type: 'string', allowed: ['Up', 'Down'] },
+    PhysicalLinkStatus: { type: 'string', allowed: ['Up', 'Down'], evented: true },
     TotalBytesSent: { type: 'ui4' },
     TotalBytesReceived: { type: 'ui4' },
     TotalPacketsSent: { type: 'ui4' },
@@ -242,9 +283,10 @@ const FIREWALL: Service = {
       out: { IsWorking: 'A_ARG_TYPE_Boolean' },
     },
   },
+  optional: ['GetOutboundPinholeTimeout'],
   variables: {
-    FirewallEnabled: { type: 'boolean' },
-    InboundPinholeAllowed: { type: 'boolean' },
+    FirewallEnabled: { type: 'boolean', evented: true },
+    InboundPinholeAllowed: { type: 'boolean', evented: true },
     A_ARG_TYPE_IPv6Address: { type: 'string' },
     A_ARG_TYPE_Port: { type: 'ui2' },
     A_ARG_TYPE_Protocol: { type: 'ui2' },

@@ -9,7 +9,9 @@ import type { PortRange } from '../net/port-range.ts';
 import { MAPPING_PROTOCOLS, type MappingProtocol } from '../net/protocol.ts';
 import type { Quirks } from './quirks/quirks.ts';
 
-type ConnectionService = 'WANIPConnection' | 'WANPPPConnection';
+const MAX_FILTERS = 8;
+
+export type ConnectionService = 'WANIPConnection' | 'WANPPPConnection';
 
 /** 0 is any free port. */
 export interface GatewayPorts {
@@ -76,30 +78,36 @@ export interface GatewaySettings {
   readonly quirks?: Quirks;
 }
 
-export interface ResolvedSettings {
-  readonly address: IpAddress;
+/** What those who are asked go by, whoever grants. */
+export interface FaceSettings {
   /** The inner addresses: one, or one of each family. */
   readonly addresses: readonly IpAddress[];
-  readonly outerAddress: IpAddress;
-  readonly externalAddress: IpAddress;
-  readonly ports: GatewayPorts;
   readonly protocols: readonly MappingProtocol[];
   readonly igdVersion: 1 | 2;
   readonly connectionService: ConnectionService;
   readonly friendlyName: string;
-  readonly secureMode: boolean;
-  readonly trustedClients: readonly IpAddress[];
   readonly minLifetimeSeconds: number;
   readonly maxLifetimeSeconds: number | undefined;
+  readonly firewallEnabled: boolean;
+  readonly inboundPinholeAllowed: boolean;
+  readonly spreadSearchAnswers: boolean;
+  /** PCP's FILTERs of one mapping (RFC 6887, section 13.3). */
+  readonly maxFilters: number;
+}
+
+export interface ResolvedSettings extends FaceSettings {
+  readonly address: IpAddress;
+  readonly outerAddress: IpAddress;
+  readonly externalAddress: IpAddress;
+  readonly ports: GatewayPorts;
+  readonly secureMode: boolean;
+  readonly trustedClients: readonly IpAddress[];
   readonly maxMappings: number;
   readonly carriesTraffic: boolean;
   readonly deniedExternalPorts: readonly PortRange[];
-  readonly firewallEnabled: boolean;
-  readonly inboundPinholeAllowed: boolean;
   readonly maxConnections: number;
   readonly maxConversations: number;
   readonly idleMs: number;
-  readonly spreadSearchAnswers: boolean;
 }
 
 /** Throws USAGE where a setting cannot be. */
@@ -141,6 +149,7 @@ export function resolveSettings(settings: GatewaySettings): ResolvedSettings {
     maxConversations: settings.relay?.maxConversations ?? 256,
     idleMs: settings.relay?.idleMs ?? 300_000,
     spreadSearchAnswers: settings.spreadSearchAnswers ?? false,
+    maxFilters: MAX_FILTERS,
   };
 }
 

@@ -18,7 +18,7 @@ export function soapActionOf(header: string | undefined): { type: string; action
 }
 
 export async function answerSoap(request: HttpRequest, service: Service, site: Site): Promise<HttpReply> {
-  const called = soapActionOf(request.soapAction);
+  const called = soapActionOf(request.headers.get('soapaction'));
   if (called === undefined) return plainAnswer(400);
   const { type, action } = called;
   const version = calledVersion(type, service, site);
@@ -39,8 +39,9 @@ export async function answerSoap(request: HttpRequest, service: Service, site: S
     path: request.path,
   };
   const known = version !== undefined && Object.hasOwn(service.actions, action);
+  const isOptional = version !== undefined && service.optional.includes(action);
   const reply = await around<ActionCall, ActionReply>(site.hooks.all('action'), call, (made) =>
-    known ? perform(made, site) : Promise.resolve(fault(401)),
+    known ? perform(made, site) : Promise.resolve(fault(isOptional ? 602 : 401)),
   );
   if (reply.kind === 'reset') return reply;
   const document = encodeSoapReply({ serviceType: type, action }, reply);

@@ -6,8 +6,7 @@
 
 import { randomInt } from 'node:crypto';
 import type { Socket } from 'node:dgram';
-import { networkInterfaces } from 'node:os';
-import { family, type IpAddress, kindOf, sameNetwork } from '../net/address.ts';
+import { bracketed, family, type IpAddress, kindOf, sameNetwork } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import {
   decodeSsdp,
@@ -18,28 +17,31 @@ import {
   type SsdpResponse,
   type SsdpSearch,
 } from '../wire/ssdp.ts';
-import { bindDatagram, closeDatagram, sendDatagram } from './datagram.ts';
+import { aimMulticast, bindDatagram, closeDatagram, interfaceOf, sendDatagram } from './datagram.ts';
 import { sendAnswer, sendFrom } from './decoys.ts';
 import { deviceTree, foundTargets, searchTargets } from './device-tree.ts';
 import { type HttpSide, SERVER_NAME } from './http.ts';
+import { SearchLoad } from './search-load.ts';
 import { exchanged, type Site } from './site.ts';
 
 const MAX_AGE_SECONDS = 1800;
-const MAX_WAITING = 256;
 
 export class SsdpSide {
   readonly #site: Site;
   readonly #http: HttpSide;
   readonly #own: readonly Socket[];
   readonly #groups: Socket[] = [];
-  #waiting = 0;
+  readonly #load = new SearchLoad();
 
   /** `own` are bound to the inner addresses, in their order. */
   constructor(site: Site, http: HttpSide, own: readonly Socket[]) {
     this.#site = site;
     this.#http = http;
     this.#own = own;
-    own.forEach((socket, index) => this.#hear(socket, index, 'unicast'));
+    own.forEach((socket, index) => {
+      aimMulticast(socket, site.settings.addresses[index] ?? '');
+      this.#hear(socket, index, 'unicast');
+    });
   }
 
   get port(): number {
@@ -69,9 +71,10 @@ export class SsdpSide {
     const address = this.#site.settings.addresses[index];
     const socket = this.#own[index];
     if (address === undefined || socket === undefined) return;
+    const group = family(address) === 6 ? bracketed(SSDP_IPV6[0]) : SSDP_IPV4;
     for (const { target, usn } of searchTargets(deviceTree(this.#site, address))) {
       const message = this.#notification(kind, { notificationType: target, usn }, address);
-      await sendDatagram(socket, encodeSsdp(message), to);
+      await sendDatagram(socket, encodeSsdp(message, group), to);
     }
   }
 
@@ -112,12 +115,12 @@ export class SsdpSide {
   ): Promise<void> {
     const address = this.#site.settings.addresses[index];
     const socket = this.#own[index];
-    if (address === undefined || socket === undefined || this.#waiting >= MAX_WAITING) return;
+    if (address === undefined || socket === undefined) return;
     const search = searchIn(packet);
     // UDA 2.0, section 1.3.3: a multicast search without MX is no search.
     if (search === undefined || (way === 'multicast' && search.maxWaitSeconds === 0)) return;
-    if (!isNear(from.address, address)) return;
-    this.#waiting++;
+    if (!isNear(from.address, address) || !this.#site.guard.admits(from.address)) return;
+    if (!this.#load.enter(from.address)) return;
     try {
       const answers = await exchanged(this.#site, 'ssdp', 'ssdp search', async () => {
         const found = this.#answers(search, address);
@@ -128,9 +131,12 @@ export class SsdpSide {
       if (way === 'multicast' && this.#site.settings.spreadSearchAnswers) {
         await this.#site.clock.sleep(randomInt(search.maxWaitSeconds * 1000), this.#site.closing);
       }
-      for (const answer of answers) await this.#send(answer, packet, socket, from);
+      for (const answer of answers) {
+        if (!this.#load.takeAnswer(from.address, this.#site.clock.steady())) return;
+        await this.#send(answer, packet, socket, from);
+      }
     } finally {
-      this.#waiting--;
+      this.#load.leave(from.address);
     }
   }
 
@@ -186,11 +192,4 @@ async function joinGroup(address: IpAddress, port: number): Promise<Socket> {
     throw error;
   }
   return socket;
-}
-
-function interfaceOf(address: IpAddress): string | undefined {
-  for (const [name, addresses] of Object.entries(networkInterfaces())) {
-    if (addresses?.some((own) => own.address === address)) return name;
-  }
-  return undefined;
 }

@@ -1,6 +1,6 @@
 /** Waits for the next mapping to end, whichever it is, and moves when an earlier one comes. */
 
-import type { Clock } from '../system/clock.ts';
+import { type Clock, OVER } from '../system/clock.ts';
 
 export class Sweeper {
   readonly #clock: Clock;
@@ -15,9 +15,10 @@ export class Sweeper {
 
   /** Infinity waits for nothing. */
   wakeAt(dueMs: number): void {
-    if (dueMs === this.#dueMs) return;
+    if (!Number.isFinite(dueMs)) this.stop();
+    // A later time is found when the earlier one comes: moving at each renewal costs more than waking for nothing.
+    if (dueMs >= this.#dueMs || !Number.isFinite(dueMs)) return;
     this.stop();
-    if (!Number.isFinite(dueMs)) return;
     this.#dueMs = dueMs;
     this.#wait = new AbortController();
     this.#clock.sleep(Math.max(0, dueMs - this.#clock.now()), this.#wait.signal).then(
@@ -31,7 +32,7 @@ export class Sweeper {
   }
 
   stop(): void {
-    this.#wait.abort();
+    this.#wait.abort(OVER);
     this.#dueMs = Number.POSITIVE_INFINITY;
   }
 }

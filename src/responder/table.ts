@@ -25,6 +25,10 @@ export interface TableEntry {
   readonly nonce: Uint8Array | undefined;
   /** UPnP's RemoteHost and PCP's FILTER; empty: anybody. */
   readonly remotePeers: readonly RemotePeer[];
+  /** Made by PCP's PEER: its peers are those that it was asked for, and a MAP opens it for all. */
+  readonly isPeer?: true | undefined;
+  /** Left out: the gateway's own. */
+  readonly externalAddress?: IpAddress | undefined;
 }
 
 /** No look-up here is a walk: a table of ten thousand answers as fast as one of ten. */

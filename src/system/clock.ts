@@ -26,17 +26,23 @@ export function aborted(signal: AbortSignal): NatwardError {
  */
 export const OVER: NatwardError = new NatwardError('ABORTED', 'it is over');
 
-export const systemClock: Clock = {
-  now: () => Date.now(),
-  steady: () => performance.now(),
-  async sleep(delayMs, signal) {
-    for (let leftMs = delayMs; leftMs > 0 || leftMs === delayMs; leftMs -= LONGEST_TIMER_MS) {
-      await timer(Math.min(Math.max(leftMs, 0), LONGEST_TIMER_MS), signal);
-    }
-  },
-};
+export const systemClock: Clock = hostClock('busy');
+/** The same; but who sleeps by this one keeps no process alive. */
+export const quietClock: Clock = hostClock('quiet');
 
-function timer(delayMs: number, signal?: AbortSignal): Promise<void> {
+function hostClock(sleeper: 'busy' | 'quiet'): Clock {
+  return {
+    now: () => Date.now(),
+    steady: () => performance.now(),
+    async sleep(delayMs, signal) {
+      for (let leftMs = delayMs; leftMs > 0 || leftMs === delayMs; leftMs -= LONGEST_TIMER_MS) {
+        await timer(Math.min(Math.max(leftMs, 0), LONGEST_TIMER_MS), sleeper, signal);
+      }
+    },
+  };
+}
+
+function timer(delayMs: number, sleeper: 'busy' | 'quiet', signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
       reject(aborted(signal));
@@ -50,6 +56,7 @@ function timer(delayMs: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener('abort', stop);
       resolve();
     }, delayMs);
+    if (sleeper === 'quiet') handle.unref();
     signal?.addEventListener('abort', stop, { once: true });
   });
 }

@@ -16,6 +16,8 @@ export interface HttpRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
   readonly localAddress?: IpAddress;
+  /** False: waiting for the answer keeps no process alive. */
+  readonly keepsAlive?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -73,6 +75,10 @@ export const httpRequest: HttpClient = (request) => {
         ),
       LIMIT_MS,
     );
+    if (request.keepsAlive === false) {
+      limit.unref();
+      outgoing.on('socket', (socket) => socket.unref());
+    }
     const chunks: Uint8Array[] = [];
     let size = 0;
     let answer: IncomingMessage | undefined;

@@ -18,6 +18,8 @@ export interface UdpOptions {
   readonly localPort?: number;
   readonly peer?: Endpoint;
   readonly multicast?: UdpMulticast;
+  /** False: the socket alone keeps no process alive. */
+  readonly keepsAlive?: boolean;
   readonly onDatagram: (data: Uint8Array, source: Endpoint) => void;
   /** The peer's host refused a datagram, or the way to it is gone. May come more than once. */
   readonly onRefused?: (error: NodeJS.ErrnoException) => void;
@@ -96,6 +98,7 @@ function newSocket(options: UdpOptions, reuseAddr: boolean): Socket {
     // Only addresses come here: the resolver need not be loaded.
     lookup: (address, _options, callback) => callback(null, address, options.family),
   });
+  if (options.keepsAlive === false) socket.unref();
   socket.on('message', (data: Uint8Array, source: RemoteInfo) => {
     const address = parseAddress(source.address);
     if (address !== undefined) options.onDatagram(data, { address, port: source.port });

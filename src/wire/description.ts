@@ -5,6 +5,7 @@
  */
 
 import { NatwardError } from '../errors.ts';
+import { CONFIG_ID } from './ssdp.ts';
 import { child, childText, descendant, elements, parseXml, type XmlElement } from './xml.ts';
 
 export interface DeviceService {
@@ -97,10 +98,15 @@ export function allServices(device: Device): readonly { service: DeviceService; 
   ];
 }
 
+/** As an attribute, what the announcements carry; UPnP 1.0 has none (UDA 2.0, section 2.3). */
+export function configIdAttribute(minor: 0 | 1): string {
+  return minor === 0 ? '' : ` configId="${CONFIG_ID}"`;
+}
+
 /** Writes a description of UPnP version `1.minor`. */
 export function encodeDescription(device: Device, minor: 0 | 1): string {
   return (
-    `<?xml version="1.0"?>\r\n<root xmlns="urn:schemas-upnp-org:device-1-0">` +
+    `<?xml version="1.0"?>\r\n<root xmlns="urn:schemas-upnp-org:device-1-0"${configIdAttribute(minor)}>` +
     `<specVersion><major>1</major><minor>${minor}</minor></specVersion>${encodeDevice(device)}</root>\r\n`
   );
 }

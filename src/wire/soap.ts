@@ -37,6 +37,43 @@ export function encodeSoapCall(call: SoapCall): string {
 
 /** Decodes what a control point sent. Throws MALFORMED, or HOSTILE from the XML limits. */
 export function decodeSoapCall(document: string): SoapCall {
+  return decodePlainCall(document) ?? decodeAnyCall(document);
+}
+
+const ATTRIBUTES = '(?:\\s+[\\w:.-]+="[^"<>&]*")*\\s*';
+const CALL_HEAD = new RegExp(
+  `^\\s*(?:<\\?xml(?:\\s+[\\w]+="[^"<>&?]*")*\\s*\\?>\\s*)?<([A-Za-z]\\w*):Envelope${ATTRIBUTES}>\\s*<\\1:Body>\\s*` +
+    `<([A-Za-z]\\w*):([A-Za-z]\\w*)(${ATTRIBUTES})>`,
+);
+const CALL_END = /\s*<\/(\w+):(\w+)>\s*<\/(\w+):Body>\s*<\/(\w+):Envelope>\s*$/y;
+const ARGUMENT = /\s*<([A-Za-z]\w*)(?:\s*\/>|>([^<&]*)<\/\1>)/y;
+
+/**
+ * The call as nearly all control points write it: prefixes, plain text, nothing between. It is read in a tenth of the
+ * time that a parser of everything takes; undefined where anything is otherwise.
+ */
+function decodePlainCall(document: string): SoapCall | undefined {
+  const [head, envelope, prefix, action, attributes = ''] = CALL_HEAD.exec(document) ?? [];
+  if (head === undefined || envelope === undefined || prefix === undefined || action === undefined)
+    return undefined;
+  const values: Record<string, string> = {};
+  let at = head.length;
+  for (;;) {
+    ARGUMENT.lastIndex = at;
+    const [whole, name, text = ''] = ARGUMENT.exec(document) ?? [];
+    if (whole === undefined || name === undefined) break;
+    if (name === '__proto__') return undefined;
+    values[name] = text.trim();
+    at += whole.length;
+  }
+  CALL_END.lastIndex = at;
+  const [, ...ends] = CALL_END.exec(document) ?? [];
+  if (ends.join(' ') !== `${prefix} ${action} ${envelope} ${envelope}`) return undefined;
+  const declared = attributes.split(`xmlns:${prefix}="`, 2)[1];
+  return { serviceType: declared?.slice(0, declared.indexOf('"')) ?? '', action, values };
+}
+
+function decodeAnyCall(document: string): SoapCall {
   const action = bodyOf(parseXml(document))?.children[0];
   if (action === undefined) throw malformed('no action');
   return { serviceType: action.namespace ?? '', action: action.name, values: valuesOf(action) };

@@ -12,6 +12,9 @@ export const SSDP_IPV4 = '239.255.255.250';
 /** Link-local and site-local scope (UDA 2.0, annex A). */
 export const SSDP_IPV6 = ['ff02::c', 'ff05::c'] as const;
 
+/** CONFIGID.UPNP.ORG, which descriptions carry too: what is described never changes. */
+export const CONFIG_ID = 1;
+
 export interface SsdpSearch {
   readonly kind: 'search';
   /** ST: what is looked for, a URN or `upnp:rootdevice` or `ssdp:all`. */
@@ -69,8 +72,11 @@ const DEFAULT_MAX_AGE_SECONDS = 1800;
 const utf8 = new TextEncoder();
 const text = new TextDecoder();
 
-/** Encodes a message as a datagram. Values that would end their line are cut there. */
-export function encodeSsdp(message: SsdpMessage): Uint8Array {
+/**
+ * Encodes a message as a datagram. Values that would end their line are cut there. `group` is where a notification
+ * goes, in brackets where it is IPv6.
+ */
+export function encodeSsdp(message: SsdpMessage, group: string = SSDP_IPV4): Uint8Array {
   switch (message.kind) {
     case 'search':
       return head('M-SEARCH * HTTP/1.1', {
@@ -89,28 +95,29 @@ export function encodeSsdp(message: SsdpMessage): Uint8Array {
         ...identity(message),
       });
     case 'alive':
-      return notify('ssdp:alive', message, {
+      return notify('ssdp:alive', message, group, {
         'CACHE-CONTROL': `max-age=${message.maxAgeSeconds}`,
         LOCATION: message.location,
         SERVER: message.server,
       });
     case 'update':
-      return notify('ssdp:update', message, {
+      return notify('ssdp:update', message, group, {
         LOCATION: message.location,
         ...(message.nextBootId === undefined ? {} : { 'NEXTBOOTID.UPNP.ORG': String(message.nextBootId) }),
       });
     case 'byebye':
-      return notify('ssdp:byebye', message, {});
+      return notify('ssdp:byebye', message, group, {});
   }
 }
 
 function notify(
   subtype: string,
   message: SsdpAlive | SsdpUpdate | SsdpByebye,
+  group: string,
   headers: Record<string, string>,
 ): Uint8Array {
   return head('NOTIFY * HTTP/1.1', {
-    HOST: `${SSDP_IPV4}:${SSDP_PORT}`,
+    HOST: `${group}:${SSDP_PORT}`,
     NT: message.notificationType,
     NTS: subtype,
     ...headers,
@@ -123,7 +130,7 @@ function identity(message: SsdpIdentity): Record<string, string> {
     USN: message.usn,
     ...(message.bootId === undefined
       ? {}
-      : { 'BOOTID.UPNP.ORG': String(message.bootId), 'CONFIGID.UPNP.ORG': '1' }),
+      : { 'BOOTID.UPNP.ORG': String(message.bootId), 'CONFIGID.UPNP.ORG': String(CONFIG_ID) }),
   };
 }
 

@@ -109,6 +109,61 @@ describe('parseConfig()', () => {
       'config.toml:1:1: engine: "iptables" is no engine: write auto, relay or nftables',
     ],
     ['keep = "443"', 'config.toml:1:1: keep:'],
+    ['[[respond]]\nclients = "ALL"', 'config.toml:1:1: respond[0].interface:'],
+    [
+      '[[respond]]\ninterface = "docker0"\n[[respond]]\ninterface = "docker0"',
+      'config.toml:4:1: respond[1].interface: another section is for docker0 already',
+    ],
+    ['[[respond]]\ninterface = ""', 'config.toml:2:1: respond[0].interface: it is no name'],
+    [
+      '[[respond]]\ninterface = "a"\nclients = "nas.lan"',
+      'config.toml:3:1: respond[0].clients: "nas.lan" is no address',
+    ],
+    [
+      '[[respond]]\ninterface = "a"\nclients = "10.0.0.1/24"',
+      'config.toml:3:1: respond[0].clients: "10.0.0.1/24"',
+    ],
+    [
+      '[[respond]]\ninterface = "a"\ntrusted = "LOCAL"',
+      'config.toml:3:1: respond[0].trusted: "LOCAL" is no address',
+    ],
+    [
+      '[[respond]]\ninterface = "a"\nports = "2000-1000"',
+      'config.toml:3:1: respond[0].ports: the range 2000-1000 runs backwards',
+    ],
+    ['[[respond]]\ninterface = "a"\nports = 80', 'config.toml:3:1: respond[0].ports: write it as text'],
+    [
+      '[[respond]]\ninterface = "a"\nmaxMappings = 0',
+      'respond[0].maxMappings: write a whole number, 1 to 60000',
+    ],
+    [
+      '[[respond]]\ninterface = "a"\nrequestsPerSecond = 1.5',
+      'respond[0].requestsPerSecond: write a whole number, 1 to 100000',
+    ],
+    ['[[respond]]\ninterface = "a"\nprotocols = []', 'respond[0].protocols: name one protocol at least'],
+    [
+      '[[respond]]\ninterface = "a"\nprotocols = ["igd"]',
+      'respond[0].protocols[0]: write "pcp", "natpmp" or "upnp"',
+    ],
+    ['[[respond]]\ninterface = "a"\nigdVersion = 3', 'respond[0].igdVersion: write 1 or 2'],
+    ['[[respond]]\ninterface = "a"\nname = "a\\nb"', 'respond[0].name: 1 to 63 characters'],
+    [
+      '[[respond]]\ninterface = "a"\nrequests-per-secnd = 5',
+      'requests-per-secnd: there is no such key: did you mean requestsPerSecond?',
+    ],
+    [
+      '[[respond]]\ninterface = "a"\n[[respond.client]]\naddress = "10.0.0.5"\nmayMapForOther = true',
+      'config.toml:5:1: respond[0].client[0].mayMapForOther: there is no such key: did you mean mayMapForOthers?',
+    ],
+    [
+      '[[respond]]\ninterface = "a"\n[[respond.client]]\naddress = "10.0.0.5, 10.0.0.6"',
+      'config.toml:4:1: respond[0].client[0].address: "10.0.0.5, 10.0.0.6" is no address and no network',
+    ],
+    [
+      '[[respond]]\ninterface = "a"\n[[respond.client]]\naddress = "10.0.0.5"\n[[respond.client]]\naddress = "10.0.0.5/32"',
+      'config.toml:5:1: respond[0].client[1]: another section is for 10.0.0.5 already',
+    ],
+    ['respondMaxMappings = 100000', 'config.toml:1:1: respondMaxMappings: write a whole number, 1 to 60000'],
     ['a = \nb = 1', 'config.toml:2:1:'],
     ['[[keep]]\nspec = "1"\nspec = "2"', 'config.toml:3:1:'],
   ])('%j is refused with its place', (text, message) => {
@@ -203,7 +258,8 @@ describe('readConfig()', () => {
   test('the example of docs/config.md is a good one', () => {
     const page = readFileSync(new URL('../../docs/config.md', import.meta.url), 'utf8');
     const example = /```toml\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
-    const { keeps, hooks } = parseConfig(example, 'docs/config.md');
+    const { keeps, hooks, responds } = parseConfig(example, 'docs/config.md');
+    expect(responds.length).toBeGreaterThan(0);
     expect(keeps.length).toBeGreaterThan(1);
     expect(hooks.length).toBeGreaterThan(0);
   });

@@ -6,7 +6,8 @@ import { describe, expect, test } from 'vitest';
 import { ForegroundMemory } from '../../src/agent/foreground-memory.ts';
 import type { Holding } from '../../src/agent/lease-record.ts';
 import { NOTHING } from '../../src/agent/ledger.ts';
-import { type RememberedMapping, Store } from '../../src/agent/store.ts';
+import { FileStore } from '../../src/agent/file-store.ts';
+import type { RememberedMapping } from '../../src/agent/store.ts';
 import { TestClock } from '../support/test-clock.ts';
 import { remembered } from './remembered.ts';
 import { temporaryDirectory } from './support.ts';
@@ -26,8 +27,8 @@ interface Scene {
 async function memoryAt(): Promise<Scene> {
   const directory = join(await temporaryDirectory(), 'home');
   const clock = new TestClock();
-  const another = () => new ForegroundMemory(new Store(directory, clock), clock);
-  const found = () => new Store(directory, clock).read().mappings.map(({ externalPort }) => externalPort);
+  const another = () => new ForegroundMemory(new FileStore(directory, clock), clock);
+  const found = () => new FileStore(directory, clock).read().mappings.map(({ externalPort }) => externalPort);
   return { directory, clock, memory: another(), another, found };
 }
 
@@ -63,7 +64,7 @@ describe('a keeper in somebody’s terminal', () => {
     const { memory, clock, directory } = await memoryAt();
     const { mapping } = holding(clock, 1);
     await save(memory, [holding(clock, 1)]);
-    expect(new Store(directory, clock).read().mappings).toEqual([mapping]);
+    expect(new FileStore(directory, clock).read().mappings).toEqual([mapping]);
   });
 
   test('forgets what it no longer holds, and what has moved', async () => {
@@ -77,7 +78,7 @@ describe('a keeper in somebody’s terminal', () => {
 
   test('leaves what others have written alone', async () => {
     const { memory, another, clock, directory, found } = await memoryAt();
-    await new Store(directory, clock).update((state) => ({
+    await new FileStore(directory, clock).update((state) => ({
       ...state,
       mappings: [remembered({ externalPort: 90 })],
     }));
@@ -92,10 +93,10 @@ describe('a keeper in somebody’s terminal', () => {
   test('does not write for times of expiry that have moved a little', async () => {
     const { memory, clock, directory } = await memoryAt();
     await save(memory, [holding(clock, 1)]);
-    const { mappings } = new Store(directory, clock).read();
+    const { mappings } = new FileStore(directory, clock).read();
     await clock.advance(10_000);
     await save(memory, [holding(clock, 1)], 'later');
-    expect(new Store(directory, clock).read().mappings).toEqual(mappings);
+    expect(new FileStore(directory, clock).read().mappings).toEqual(mappings);
   });
 
   test('is found after days of renewals: what it has written never ends before it is renewed', async () => {
@@ -134,7 +135,7 @@ describe('a keeper in somebody’s terminal', () => {
           await clock.advance((lifetimeSeconds * 125) / ports.length);
           holdings[at] = grant(port);
           memory.save(state, 'later');
-          const text = JSON.stringify(new Store(directory, clock).read());
+          const text = JSON.stringify(new FileStore(directory, clock).read());
           if (text !== last) writes++;
           last = text;
           expect(found()).toHaveLength(ports.length);

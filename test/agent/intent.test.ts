@@ -1,7 +1,8 @@
 import * as fc from 'fast-check';
 import * as v from 'valibot';
 import { describe, expect, test } from 'vitest';
-import { intentOf, intentSchema } from '../../src/agent/intent.ts';
+import { intentOf } from '../../src/agent/intent.ts';
+import { intentSchema } from '../../src/agent/intent-schema.ts';
 import type { KeepRequest } from '../../src/agent/lease.ts';
 import { requestOf } from './keeping.ts';
 

@@ -146,7 +146,7 @@ describe('leases that a killed agent has left', () => {
       { ...NEVER, memory: new TestMemory({ intents: [intent], holdings }) },
     );
     const startMs = performance.now();
-    await scene.pass(1900);
+    await scene.pass(1400);
     const leases = await scene.leases();
     expect(leases.filter(({ state }) => state === 'held')).toHaveLength(count);
     expect(scene.asked.filter(({ what }) => what.startsWith('pcp map'))).toHaveLength(count);

@@ -358,7 +358,8 @@ describe('drop()', () => {
   test('while it is being asked for leaves nothing behind', async () => {
     const scene = await keeperFor({ protocols: ['pcp'], quirks: { delayMs: { pcp: 200 } } }, NEVER);
     const keeping = scene.keeper.keep([requestOf('8443')], OPTIONS);
-    await scene.clock.settle(scene.clock.sleep(500));
+    // The first answer is on its way, and the question for the port after it.
+    await scene.clock.settle(scene.clock.sleep(300));
     expect(statesOf(await scene.leases())).toEqual(['tcp/8443 asking']);
     const { released } = await scene.drop('8443');
     expect(released).toMatchObject([{ error: null }]);

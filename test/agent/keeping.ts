@@ -13,7 +13,7 @@ import type { DropReport, DropSelector } from '../../src/agent/keeping.ts';
 import type { KeepRequest, LeaseStatus } from '../../src/agent/lease.ts';
 import { type LedgerState, type Memory, NOTHING } from '../../src/agent/ledger.ts';
 import { parseSpec } from '../../src/agent/spec.ts';
-import { Store } from '../../src/agent/store.ts';
+import { FileStore } from '../../src/agent/file-store.ts';
 import { NatwardError } from '../../src/errors.ts';
 import { family, type IpAddress } from '../../src/net/address.ts';
 import type { GatewaySettings } from '../../src/responder/settings.ts';
@@ -234,7 +234,7 @@ function run(scene: TestGateway, life: Life): KeeperScene {
   const { clock, system } = scene;
   const keeper = new Keeper(system, {
     memory,
-    store: new Store(directory, system.clock),
+    store: new FileStore(directory, system.clock),
     ports: scene.gateway.ports,
     checkMs,
     carrier,

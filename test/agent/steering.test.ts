@@ -651,7 +651,7 @@ test('a change of thousands of rules is tidied up after, one of a few is not', a
 });
 
 test('a lease that the kernel carries takes no port of another program', async () => {
-  const scene = sceneOf({ isTaken: (protocol, port) => protocol === 'tcp' && port === 80 });
+  const scene = sceneOf({ isTaken: (protocol, port) => protocol === 'tcp' && port <= 81 });
   const carriage = {
     protocols: ['tcp'] as const,
     port: 80,
@@ -663,11 +663,13 @@ test('a lease that the kernel carries takes no port of another program', async (
   expect(await scene.steering.carry('by/kernel', { ...carriage, isFixed: false })).toBeGreaterThanOrEqual(
     20_000,
   );
-  await expect(scene.steering.carry('fixed', { ...carriage, isFixed: true })).rejects.toMatchObject({
-    code: 'CONFLICT',
-    message: 'another program listens on TCP 80',
-    advice: expect.stringContaining('ss -ltnp'),
-  });
+  await expect(scene.steering.carry('fixed', { ...carriage, port: 81, isFixed: true })).rejects.toMatchObject(
+    {
+      code: 'CONFLICT',
+      message: 'another program listens on TCP 81',
+      advice: expect.stringContaining('ss -ltnp'),
+    },
+  );
 });
 
 test('the rules of leases are there from the start, until it is known which of them are wanted', async () => {

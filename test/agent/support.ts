@@ -5,12 +5,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { Agent, type ProgressOptions } from '../../src/agent/agent.ts';
+import { OneShot, type ProgressOptions } from '../../src/agent/one-shot.ts';
 import type { AskOptions } from '../../src/agent/asking.ts';
 import type { MapAsk, MapReport } from '../../src/agent/map.ts';
 import type { MapOptions } from '../../src/agent/port.ts';
 import type { State } from '../../src/agent/store.ts';
-import { Store } from '../../src/agent/store.ts';
+import { FileStore } from '../../src/agent/file-store.ts';
 import { parseSpec } from '../../src/agent/spec.ts';
 import type { NatwardError } from '../../src/errors.ts';
 import type { GatewaySettings } from '../../src/responder/settings.ts';
@@ -20,7 +20,7 @@ import { gatewayFor, systemFor, type TestGateway } from '../support/gateway.ts';
 export type Options = Partial<MapOptions & AskOptions & ProgressOptions>;
 
 export interface TestAgent {
-  readonly agent: Agent;
+  readonly agent: OneShot;
   readonly directory: string;
   readonly warnings: readonly NatwardError[];
   /** What a command hands in, on the gateway's ports. */
@@ -49,7 +49,7 @@ export async function agentOf(
   const directory = await temporaryDirectory();
   const real = systemFor(client === undefined ? gateway : { ...gateway, localAddress: client }, clock);
   const system = change?.(real) ?? real;
-  const agent = new Agent(system, directory);
+  const agent = new OneShot(system, new FileStore(directory, clock), directory);
   const warnings: NatwardError[] = [];
   const options = {
     ports: gateway.ports,
@@ -70,7 +70,7 @@ export async function agentOf(
       await clock.settle(agent[Symbol.asyncDispose]());
       return report;
     },
-    remembered: () => new Store(directory, clock).read(),
+    remembered: () => new FileStore(directory, clock).read(),
   };
 }
 

@@ -147,6 +147,7 @@ describe('printStatus()', () => {
       warnings: ['the disk is full'],
       rulesPaused: false,
       rules: [],
+      responders: [],
       lastEventId: 3,
     });
     expect(said.stdout.split('\n')).toEqual([
@@ -158,6 +159,34 @@ describe('printStatus()', () => {
     ]);
   });
 
+  test('where it is a gateway for others, and for how many', () => {
+    const responder = { interface: 'docker0', addresses: ['172.17.0.1'], protocols: ['pcp' as const] };
+    const status = { agent, gateways: [], rulesPaused: false, rules: [], warnings: [], lastEventId: 3 };
+    const target = { address: '172.17.0.2', port: 8443 };
+    printStatus({
+      ...status,
+      responders: [
+        { ...responder, clients: 2, mappings: 3 },
+        { ...responder, clients: 1, mappings: 1 },
+        { ...responder, clients: 0, mappings: 0 },
+      ],
+      leases: [lease({ owner: 'responder', target })],
+    });
+    expect(said.stdout.split('\n').slice(1, 5)).toEqual([
+      'answers on docker0 (172.17.0.1): 3 mappings of 2 clients',
+      'answers on docker0 (172.17.0.1): 1 mapping of 1 client',
+      'answers on docker0 (172.17.0.1): no mappings',
+      expect.stringContaining('tcp 198.51.100.7:443 -> 192.168.1.10:8443 -> 172.17.0.2:8443 kept'),
+    ]);
+  });
+
+  test('a client’s lease that is not held says whose it is', () => {
+    const status = { agent, gateways: [], rulesPaused: false, rules: [], warnings: [], lastEventId: 3 };
+    const lost = lease({ owner: 'responder', state: 'lost', spec: '443:172.17.0.2:8443/tcp' });
+    printStatus({ ...status, responders: [], leases: [lost] });
+    expect(said.stdout).toContain('tcp 443 -> 8443 (443:172.17.0.2:8443/tcp) lost');
+  });
+
   test('an agent that keeps nothing says so', () => {
     printStatus({
       agent,
@@ -165,6 +194,7 @@ describe('printStatus()', () => {
       leases: [],
       rulesPaused: false,
       rules: [],
+      responders: [],
       warnings: [],
       lastEventId: 0,
     });

@@ -290,6 +290,13 @@ describe('bad input is exit code 2, one line that names the token, and nothing i
   );
 });
 
+test('natward agent --respond-on without a name is wrong usage, and no agent runs', async () => {
+  const home = await temporaryHome();
+  const { code, stdout, stderr } = await start(['agent', '--respond-on', ''], { NATWARD_HOME: home }).ended;
+  expect([code, stdout]).toEqual([2, '']);
+  expect(stderr).toMatch(/^natward: --respond-on "": [^\n]+\n$/);
+});
+
 describe('Ctrl-C', () => {
   const SILENT = { silentOn: ['pcp announce', 'natpmp address', 'ssdp search'] };
 
@@ -391,6 +398,7 @@ describe('--help', () => {
     ['list', ASKING],
     ['gateway', ASKING],
     ['address', ASKING],
+    ['agent', ['--config', '--on-exit', '--engine', '--respond-on', '--json', '--help']],
     ['mac', ['--set', '--random', '--vendor', '--restore', '--json', '--help']],
     ['demo', ['--json', '--help']],
   ])('of natward %s names every option', async (command, options) => {

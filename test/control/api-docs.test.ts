@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { apiDocs } from '../../scripts/api-docs.ts';
-import { FACTS, LEASE, RULE, STATUS, startAgent, temporary } from './support/fake-agent.ts';
+import { FACTS, LEASE, RESPONDER, RULE, STATUS, startAgent, temporary } from './support/fake-agent.ts';
 
 const PAGE = readFileSync(new URL('../../docs/api.md', import.meta.url), 'utf8');
 const EXAMPLES = [...PAGE.matchAll(/```sh\n(.*?)```/gs)].map(([, lines = '']) => lines);
@@ -51,7 +51,7 @@ describe.runIf(process.platform === 'linux' && (await hasCurl()))('an example do
 
   test('the status, wherever the socket is', async () => {
     const directory = await temporary();
-    const document = { agent: FACTS, ...STATUS, rulesPaused: false, rules: [RULE] };
+    const document = { agent: FACTS, ...STATUS, rulesPaused: false, rules: [RULE], responders: [RESPONDER] };
     await startAgent({ place: join(directory, 'home', 'control.sock') });
     await startAgent({ place: join(directory, 'natward', 'control.sock') });
     await startAgent({ place: join(directory, '.local', 'share', 'natward', 'control.sock') });

@@ -12,6 +12,7 @@ import {
   GATEWAY,
   LEASE,
   REQUEST,
+  RESPONDER,
   RULE,
   STATUS,
   type FakeAgent,
@@ -187,7 +188,13 @@ describe('asking', () => {
     } as const;
     keeping.answerDrop = async () => report;
     expect(await client.drop(selectors, { signal })).toEqual(report);
-    expect(await client.status()).toEqual({ agent: FACTS, ...STATUS, rulesPaused: false, rules: [RULE] });
+    expect(await client.status()).toEqual({
+      agent: FACTS,
+      ...STATUS,
+      rulesPaused: false,
+      rules: [RULE],
+      responders: [RESPONDER],
+    });
     expect(keeping.asked).toEqual([
       { requests: [REQUEST, request], owner: 'user', timeoutMs: 1000 },
       { selectors },

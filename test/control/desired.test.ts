@@ -79,6 +79,7 @@ describe('a file of the desired state', () => {
 
   test.each([
     ['onExit = "keep"', 'wanted.toml:1:1: onExit'],
+    ['[[respond]]\ninterface = "docker0"', 'wanted.toml:1:1: respond'],
     ['rule = []\ncheckInterval = "10s"', 'wanted.toml:2:1: checkInterval'],
     ['[[hook]]\nshell = "true"', 'wanted.toml:1:1: hook'],
     ['{"hook": []}', 'wanted.toml: hook'],

@@ -12,6 +12,7 @@ import {
   LEASE,
   postJson,
   REQUEST,
+  RESPONDER,
   RULE,
   STATUS,
   startAgent,
@@ -49,7 +50,13 @@ describe('a question that is in order', () => {
     expect(answer.status).toBe(200);
     expect(answer.headers['content-type']).toMatch(/^application\/json/);
     expect(answer.headers['cache-control']).toBe('no-store');
-    expect(answer.json()).toEqual({ agent: FACTS, ...STATUS, rulesPaused: false, rules: [RULE] });
+    expect(answer.json()).toEqual({
+      agent: FACTS,
+      ...STATUS,
+      rulesPaused: false,
+      rules: [RULE],
+      responders: [RESPONDER],
+    });
   });
 
   test('leases are kept as asked, and come back as they stand', async () => {

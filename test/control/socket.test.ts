@@ -212,6 +212,7 @@ describe('closing', () => {
       const options = {
         keeping: new FakeKeeping(),
         steering: new FakeSteering(),
+        responding: { statuses: () => [] },
         place,
         facts: FACTS,
         clock: systemClock,

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { Rule } from '../../src/forwarder/rule.ts';
 import {
   difference,
+  exchanged,
   identified,
   inserted,
   isSame,
@@ -147,6 +148,26 @@ describe('identified()', () => {
     const start = performance.now();
     expect(identified(same, first, newId()).every((one, at) => one === first[at])).toBe(true);
     expect(performance.now() - start).toBeLessThan(2000);
+  });
+});
+
+describe('exchanged()', () => {
+  test('says what goes and comes, and nothing of what stays', () => {
+    fc.assert(
+      fc.property(smallTable, fc.nat(), fc.nat(), (rules, a, b) => {
+        const [off, on] = [a % (rules.length + 1), b % (rules.length + 1)];
+        const [from, to] = [rules.filter((_, at) => at !== off), rules.filter((_, at) => at !== on)];
+        const { gone, come } = exchanged(from, to);
+        expect(gone).toEqual(from.filter((one) => !to.includes(one)));
+        expect(come).toEqual(to.filter((one) => !from.includes(one)));
+      }),
+    );
+  });
+
+  test('where others change places, they go and come as well', () => {
+    const [a, b, c] = three as [Rule, Rule, Rule];
+    expect(exchanged([a, b, c], [b, a, c])).toEqual({ gone: [a, b], come: [b, a] });
+    expect(exchanged([a, b, c], [a, b, c])).toEqual({ gone: [], come: [] });
   });
 });
 

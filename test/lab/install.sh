@@ -5,4 +5,6 @@ set -euo pipefail
 
 packages=(systemd miniupnpd miniupnpd-nftables nftables miniupnpc natpmpc iproute2 iptables socat conntrack tcpdump)
 packages+=(transmission-daemon qbittorrent-nox deluged deluge-web)
+# Control points that are neither miniupnp's nor ours: searches, events, and the mappings of whoever uses libgupnp-igd.
+packages+=(gupnp-tools gir1.2-gupnp-1.6 gir1.2-gupnpigd-1.0 python3-gi)
 bash "$(dirname "$0")/../../scripts/apt-install.sh" lab "${packages[@]}"

@@ -1,6 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { decodePcpResponse, encodePcpRequest, PCP_RESULT } from '../../src/wire/pcp.ts';
-import { addMapping, ask, INNER, NONCE, natpmpMap, pcpMap, pcpMapPacket } from './support/client.ts';
+import {
+  addMapping,
+  ask,
+  INNER,
+  type MapOptions,
+  NONCE,
+  natpmpMap,
+  pcpMap,
+  pcpMapPacket,
+} from './support/client.ts';
 import { StillClock } from './support/clock.ts';
 import { gatewayFor } from './support/gateway.ts';
 
@@ -52,7 +61,8 @@ describe('PCP', () => {
     for (const lifetimeSeconds of [60, 0]) {
       expect(await pcpMap(gateway, 8080, 18_080, { nonce: OTHER_NONCE, lifetimeSeconds })).toMatchObject({
         result: PCP_RESULT.NOT_AUTHORIZED,
-        lifetimeSeconds: 1800,
+        // Section 11.3: for as long as the other's mapping holds.
+        lifetimeSeconds: 7200,
         map: { nonce: OTHER_NONCE, internalPort: 8080 },
       });
     }
@@ -130,12 +140,19 @@ describe('PCP', () => {
     });
     expect(await pcpMap(gateway, 0, 0)).toMatchObject({ result: PCP_RESULT.UNSUPP_PROTOCOL });
     const filter = { prefixLength: 128, remotePort: 0, remoteAddress: '192.0.2.1' };
-    const filters = Array.from({ length: 9 }, () => filter);
+    const filters = Array.from({ length: 9 }, (_, at) => ({ ...filter, remoteAddress: `192.0.2.${at}` }));
     expect(await pcpMap(gateway, 8080, 0, { options: { filters } })).toMatchObject({
       result: PCP_RESULT.EXCESSIVE_REMOTE_PEERS,
     });
-    const narrow = { options: { filters: [{ ...filter, prefixLength: 24 }] } };
-    expect(await pcpMap(gateway, 8080, 0, narrow)).toMatchObject({ result: PCP_RESULT.MALFORMED_OPTION });
+    const malformed = { result: PCP_RESULT.MALFORMED_OPTION, lifetimeSeconds: 1800 };
+    const wrong: MapOptions[] = [
+      { options: { filters: [{ ...filter, prefixLength: 24 }] } },
+      { options: { filters: [{ ...filter, prefixLength: 129 }] } },
+      { options: { filters: [{ ...filter, remoteAddress: '2001:db8::1' }] } },
+      { options: { filters: [filter] }, lifetimeSeconds: 0 },
+      { options: { preferFailure: true } },
+    ];
+    for (const one of wrong) expect(await pcpMap(gateway, 8080, 0, one)).toMatchObject(malformed);
     expect(gateway.table).toEqual([]);
   });
 
@@ -147,7 +164,7 @@ describe('PCP', () => {
       return answer === undefined ? undefined : [...answer.subarray(0, 4), answer.length];
     };
     expect(await answers(at(0, 1))).toEqual([2, 0x81, 0, PCP_RESULT.UNSUPP_VERSION, 24]);
-    expect(await answers(at(1, 2))).toEqual([2, 0x82, 0, PCP_RESULT.UNSUPP_OPCODE, 60]);
+    expect(await answers(at(1, 3))).toEqual([2, 0x83, 0, PCP_RESULT.UNSUPP_OPCODE, 60]);
     expect(await answers((packet) => packet.subarray(0, 40))).toEqual([2, 0x81, 0, 3, 40]);
     expect(await answers((packet) => packet.subarray(0, 59))).toEqual([2, 0x81, 0, 3, 60]);
     const option = Uint8Array.of(99, 0, 0, 0);
@@ -159,6 +176,50 @@ describe('PCP', () => {
       64,
     ]);
     expect(gateway.counters).toEqual({ 'pcp malformed': 5 });
+  });
+
+  test('filters add up, the same one once, until a prefix of 0 takes them back (section 13.3)', async () => {
+    const gateway = await gatewayFor();
+    const one = { prefixLength: 128, remotePort: 443, remoteAddress: '192.0.2.1' };
+    const network = { prefixLength: 120, remotePort: 0, remoteAddress: '198.51.100.0' };
+    const none = { prefixLength: 0, remotePort: 0, remoteAddress: '0.0.0.0' };
+    const peers = async (...filters: (typeof one)[]) => {
+      const options = filters.length === 0 ? {} : { options: { filters } };
+      expect(await pcpMap(gateway, 8080, 0, options)).toMatchObject({ result: 0, map: options });
+      return gateway.table[0]?.remotePeers.map(({ address, prefixLength, port }) =>
+        [address, prefixLength, port].join(' '),
+      );
+    };
+    expect(await peers(one)).toEqual(['192.0.2.1 32 443']);
+    expect(await peers(one)).toEqual(['192.0.2.1 32 443']);
+    expect(await peers(network)).toEqual(['192.0.2.1 32 443', '198.51.100.0 24 0']);
+    expect(await peers()).toEqual(['192.0.2.1 32 443', '198.51.100.0 24 0']);
+    expect(await peers(none, network)).toEqual(['198.51.100.0 24 0']);
+    expect(await peers(none)).toEqual([]);
+  });
+
+  test('protocol 0 with lifetime 0 ends all mappings, whatever port it names (section 11.1)', async () => {
+    const gateway = await gatewayFor();
+    await pcpMap(gateway, 8080, 18_080);
+    await pcpMap(gateway, 8081, 18_081, { protocol: 17 });
+    expect(await pcpMap(gateway, 8080, 0, { protocol: 0, lifetimeSeconds: 0 })).toMatchObject({ result: 0 });
+    expect(gateway.table).toEqual([]);
+  });
+
+  test('an answer has the options that were understood, and no others (section 7.3)', async () => {
+    const gateway = await gatewayFor();
+    const packet = Uint8Array.of(...pcpMapPacket(8080, 0, { options: { description: 'x' } }), 0xff, 0, 0, 0);
+    const answer = await ask(packet, { address: INNER, port: gateway.ports.pcp });
+    expect(answer).toHaveLength(packet.length - 4);
+    expect(decodePcpResponse(answer ?? packet)).toMatchObject({ map: { options: { description: 'x' } } });
+  });
+
+  test('nobody maps for an address that nobody has', async () => {
+    const gateway = await gatewayFor({ secureMode: false });
+    expect(await pcpMap(gateway, 8080, 0, { options: { thirdParty: '0.0.0.0' } })).toMatchObject({
+      result: PCP_RESULT.MALFORMED_OPTION,
+    });
+    expect(gateway.table).toEqual([]);
   });
 
   test('drops answers and what is too short, without a word (section 8.2)', async () => {
@@ -214,6 +275,47 @@ describe('PCP over IPv6', () => {
     }
     expect(await pcpMap(gateway, 8080, 0, { ...asked, lifetimeSeconds: 0 })).toMatchObject({ result: 0 });
     expect(gateway.pinholes).toEqual([]);
+  });
+
+  test('each filter is a pinhole of its own, and a network is too much for one', async () => {
+    const gateway = await gatewayFor(inner);
+    const filter = (remoteAddress: string, prefixLength = 128) => ({
+      prefixLength,
+      remotePort: 443,
+      remoteAddress,
+    });
+    const filtered = (...filters: ReturnType<typeof filter>[]) =>
+      pcpMap(gateway, 8080, 0, { ...asked, options: filters.length === 0 ? {} : { filters } });
+    const hosts = () => gateway.pinholes.map(({ remoteHost }) => remoteHost);
+    expect(await filtered(filter('2001:db8::', 64))).toMatchObject({
+      result: PCP_RESULT.EXCESSIVE_REMOTE_PEERS,
+    });
+    expect(hosts()).toEqual([]);
+    await filtered();
+    expect(hosts()).toEqual([undefined]);
+    await filtered(filter('2001:db8::1'), filter('2001:db8::2'));
+    expect(hosts()).toEqual(['2001:db8::1', '2001:db8::2']);
+    await filtered();
+    expect(hosts()).toEqual(['2001:db8::1', '2001:db8::2']);
+    await filtered(filter('::', 0), filter('2001:db8::3'));
+    expect(hosts()).toEqual(['2001:db8::3']);
+    await pcpMap(gateway, 8080, 0, { ...asked, lifetimeSeconds: 0 });
+    expect(hosts()).toEqual([]);
+  });
+
+  test('what cannot be opened whole leaves nothing open', async () => {
+    const gateway = await gatewayFor({ ...inner, maxMappings: 32 });
+    for (let port = 1; port <= 31; port++) await pcpMap(gateway, port, 0, asked);
+    const filters = ['2001:db8::1', '2001:db8::2'].map((remoteAddress) => ({
+      prefixLength: 128,
+      remotePort: 0,
+      remoteAddress,
+    }));
+    expect(await pcpMap(gateway, 99, 0, { ...asked, options: { filters } })).toMatchObject({
+      result: PCP_RESULT.NO_RESOURCES,
+      lifetimeSeconds: 30,
+    });
+    expect(gateway.pinholes).toHaveLength(31);
   });
 
   test('a pinhole ends with its lifetime', async () => {

@@ -94,6 +94,42 @@ describe('SSDP', () => {
   });
 });
 
+describe('what one source may cause', () => {
+  test('128 answers a second; another source has its own', async () => {
+    const clock = new StillClock();
+    const gateway = await gatewayFor({}, clock);
+    await using ear = await Ear.open();
+    const flood = (count: number) => {
+      for (let sent = 0; sent < count; sent++) {
+        ear.send(searchPacket('ssdp:all'), { address: INNER, port: gateway.ports.ssdp });
+      }
+    };
+    flood(30);
+    await ear.wait(128);
+    expect(await ear.wait(129, 200)).toBeUndefined();
+    await using other = await Ear.open('127.0.0.8');
+    other.send(searchPacket('upnp:rootdevice'), { address: INNER, port: gateway.ports.ssdp });
+    expect(await other.wait()).toBeDefined();
+    await clock.advance(1_000);
+    flood(1);
+    expect(await ear.wait(139)).toBeDefined();
+  });
+
+  test('16 searches whose answers wait for their moment', async () => {
+    const clock = new StillClock();
+    const gateway = await gatewayFor({ spreadSearchAnswers: true }, clock);
+    await using ear = await Ear.open();
+    ear.socket.setMulticastInterface(INNER);
+    for (let sent = 0; sent < 30; sent++) {
+      ear.send(searchPacket('upnp:rootdevice', 3), { address: GROUP, port: gateway.ports.ssdp });
+    }
+    await expect.poll(() => gateway.counters['ssdp search']).toBe(16);
+    await clock.advance(3_000);
+    await ear.wait(16);
+    expect(await ear.wait(17, 200)).toBeUndefined();
+  });
+});
+
 async function announced(gateway: EmbeddedGateway, what: 'alive' | 'byebye'): Promise<SsdpMessage[]> {
   await using ear = await Ear.open();
   await gateway.announce(`ssdp ${what}`, { address: INNER, port: ear.port });
@@ -114,6 +150,24 @@ describe('announcements', () => {
     const byebye = await announced(gateway, 'byebye');
     expect(byebye).toHaveLength(11);
     expect(byebye[0]).toMatchObject({ kind: 'byebye' });
+  });
+
+  test('to the group leave by the interface of the address, whatever the routes say', async () => {
+    const gateway = await gatewayFor();
+    await using ear = await Ear.open(GROUP);
+    ear.socket.addMembership(GROUP, INNER);
+    await gateway.announce('ssdp alive', { address: GROUP, port: ear.port });
+    const heard = await ear.wait();
+    expect(heard?.from).toMatchObject({ address: INNER, port: gateway.ports.ssdp });
+    expect(Buffer.from(heard?.packet ?? []).toString()).toContain(`HOST: ${GROUP}:1900\r\n`);
+  });
+
+  test('over IPv6 name the group of IPv6', async () => {
+    const gateway = await gatewayFor({ address: '::1', outerAddress: '::1' });
+    await using ear = await Ear.open('::1');
+    await gateway.announce('ssdp alive', { address: '::1', port: ear.port });
+    const heard = await ear.wait();
+    expect(Buffer.from(heard?.packet ?? []).toString()).toContain('HOST: [ff02::c]:1900\r\n');
   });
 
   test('a reboot raises BOOTID by one', async () => {

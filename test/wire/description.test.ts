@@ -65,7 +65,7 @@ describe('a description', () => {
       1,
     );
     expect(text).toBe(
-      '<?xml version="1.0"?>\r\n<root xmlns="urn:schemas-upnp-org:device-1-0">' +
+      '<?xml version="1.0"?>\r\n<root xmlns="urn:schemas-upnp-org:device-1-0" configId="1">' +
         '<specVersion><major>1</major><minor>1</minor></specVersion>' +
         '<device><deviceType>urn:schemas-upnp-org:device:InternetGatewayDevice:2</deviceType>' +
         '<friendlyName>A &amp; B</friendlyName><manufacturer></manufacturer><modelName>m</modelName>' +

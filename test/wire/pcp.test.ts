@@ -10,6 +10,7 @@ import {
   type PcpFilter,
   type PcpMap,
   type PcpOptions,
+  type PcpPeer,
   type PcpRequest,
   PcpRequestError,
   type PcpResponse,
@@ -24,31 +25,42 @@ const filter: fc.Arbitrary<PcpFilter> = fc.record({
   remotePort: port,
   remoteAddress: ip,
 });
-const options: fc.Arbitrary<PcpOptions> = fc.record(
-  {
-    thirdParty: ip,
-    preferFailure: fc.constant(true),
-    filters: fc.array(filter, { minLength: 1, maxLength: 8 }),
-    description: fc.string({ unit: 'grapheme', maxLength: 20 }).map((text) => text.trim()),
-  },
-  { requiredKeys: [] },
-);
-const map: fc.Arbitrary<PcpMap> = fc.record({
+const peerOptions = {
+  thirdParty: ip,
+  description: fc.string({ unit: 'grapheme', maxLength: 20 }).map((text) => text.trim()),
+};
+const mapOptions = {
+  ...peerOptions,
+  preferFailure: fc.constant<true>(true),
+  filters: fc.array(filter, { minLength: 1, maxLength: 8 }),
+};
+const mapped = {
   nonce: fc.uint8Array({ minLength: 12, maxLength: 12 }),
   protocol: uint8,
   internalPort: port,
   externalPort: port,
   externalAddress: ip,
-  options,
+};
+const map: fc.Arbitrary<PcpMap> = fc.record({
+  ...mapped,
+  options: fc.record(mapOptions, { requiredKeys: [] }),
+});
+const peer: fc.Arbitrary<PcpPeer> = fc.record({
+  ...mapped,
+  remotePort: port,
+  remoteAddress: ip,
+  options: fc.record(peerOptions, { requiredKeys: [] }),
 });
 const request: fc.Arbitrary<PcpRequest> = fc.oneof(
   fc.record({ opcode: fc.constant('announce'), lifetimeSeconds: uint32, clientAddress: ip }),
   fc.record({ opcode: fc.constant('map'), lifetimeSeconds: uint32, clientAddress: ip, map }),
+  fc.record({ opcode: fc.constant('peer'), lifetimeSeconds: uint32, clientAddress: ip, peer }),
 );
 const header = { result: uint8, lifetimeSeconds: uint32, epochSeconds: uint32 };
 const response: fc.Arbitrary<PcpResponse> = fc.oneof(
   fc.record({ opcode: fc.constant('announce'), ...header }),
   fc.record({ opcode: fc.constant('map'), ...header, map }),
+  fc.record({ opcode: fc.constant('peer'), ...header, peer }),
   fc.record({
     opcode: fc.constant('unknown'),
     ...header,
@@ -68,6 +80,15 @@ const MAP_BODY = `
   1f90 01bb                           ; internal port, external port
   00000000 00000000 0000ffff 00000000 ; external address: any IPv4
 `;
+
+const PEER_HEADER = REQUEST_HEADER.replace('02 01', '02 02');
+const PEER_BODY = `${MAP_BODY}
+  01bb 0000                           ; remote peer's port, reserved
+  00000000 00000000 0000ffff cb007101 ; remote peer's address
+`;
+const ANNOUNCE = REQUEST_HEADER.replace('02 01', '02 00');
+const THIRD_PARTY = '01000010 00000000 00000000 0000ffff c0000214';
+const FILTER = '03000014 00780000 00000000 00000000 0000ffff cb007100';
 
 /** The result that the decoder tells a server to answer. */
 function resultFor(packet: Uint8Array): number {
@@ -97,6 +118,28 @@ describe('requests', () => {
       },
     };
     expect(packet).toHaveLength(60);
+    expect(encodePcpRequest(decoded)).toEqual(packet);
+    expect(decodePcpRequest(packet)).toEqual(decoded);
+  });
+
+  test('a PEER is a MAP and its remote peer (RFC 6887, section 12.1)', () => {
+    const packet = bytes(PEER_HEADER + PEER_BODY);
+    const decoded: PcpRequest = {
+      opcode: 'peer',
+      lifetimeSeconds: 3600,
+      clientAddress: '192.0.2.10',
+      peer: {
+        nonce: NONCE,
+        protocol: 6,
+        internalPort: 8080,
+        externalPort: 443,
+        externalAddress: '0.0.0.0',
+        remotePort: 443,
+        remoteAddress: '203.0.113.1',
+        options: {},
+      },
+    };
+    expect(packet).toHaveLength(80);
     expect(encodePcpRequest(decoded)).toEqual(packet);
     expect(decodePcpRequest(packet)).toEqual(decoded);
   });
@@ -171,6 +214,37 @@ describe('the result for a request that cannot be served (RFC 6887, section 8.2)
       PCP_RESULT.MALFORMED_OPTION,
     ],
     ['FILTER without its data', `${REQUEST_HEADER}${MAP_BODY} 03000000`, PCP_RESULT.MALFORMED_OPTION],
+    [
+      'PREFER_FAILURE with data',
+      `${REQUEST_HEADER}${MAP_BODY} 02000004 00000000`,
+      PCP_RESULT.MALFORMED_OPTION,
+    ],
+    ['a PEER that is cut short', `${PEER_HEADER}${MAP_BODY}`, PCP_RESULT.MALFORMED_REQUEST],
+    ['option 0, which is reserved', `${REQUEST_HEADER}${MAP_BODY} 00000000`, PCP_RESULT.UNSUPP_OPTION],
+    [
+      'THIRD_PARTY twice',
+      `${REQUEST_HEADER}${MAP_BODY} ${THIRD_PARTY} ${THIRD_PARTY}`,
+      PCP_RESULT.MALFORMED_OPTION,
+    ],
+    ['PREFER_FAILURE twice', `${REQUEST_HEADER}${MAP_BODY} 02000000 02000000`, PCP_RESULT.MALFORMED_OPTION],
+    ['DESCRIPTION twice', `${REQUEST_HEADER}${MAP_BODY} 80000000 80000000`, PCP_RESULT.MALFORMED_OPTION],
+    ['FILTER twice', `${REQUEST_HEADER}${MAP_BODY} ${FILTER} ${FILTER}`, PCP_RESULT.SUCCESS],
+    ['PREFER_FAILURE with PEER', `${PEER_HEADER}${PEER_BODY} 02000000`, PCP_RESULT.MALFORMED_OPTION],
+    ['FILTER with PEER', `${PEER_HEADER}${PEER_BODY} ${FILTER}`, PCP_RESULT.MALFORMED_OPTION],
+    ['THIRD_PARTY with PEER', `${PEER_HEADER}${PEER_BODY} ${THIRD_PARTY}`, PCP_RESULT.SUCCESS],
+    ['THIRD_PARTY with ANNOUNCE', `${ANNOUNCE} ${THIRD_PARTY}`, PCP_RESULT.MALFORMED_OPTION],
+    ['an unknown mandatory option with ANNOUNCE', `${ANNOUNCE} 4d000000`, PCP_RESULT.UNSUPP_OPTION],
+    ['an unknown optional option with ANNOUNCE', `${ANNOUNCE} ff000000`, PCP_RESULT.SUCCESS],
+    [
+      'an unknown option before one that runs past the end',
+      `${REQUEST_HEADER}${MAP_BODY} 4d000000 80000008`,
+      PCP_RESULT.MALFORMED_OPTION,
+    ],
+    [
+      'more options than anybody has a use for',
+      `${REQUEST_HEADER}${MAP_BODY} ${'ff000000'.repeat(65)}`,
+      PCP_RESULT.MALFORMED_OPTION,
+    ],
   ])('%s', (_, layout, result) => {
     expect(resultFor(bytes(layout))).toBe(result);
   });

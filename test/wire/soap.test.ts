@@ -37,6 +37,37 @@ test('soapAction() puts the action behind the service, in quotes (UDA 2.0, secti
 });
 
 describe('a call', () => {
+  test('is read the same by the short way, which plain ones take, and by the long one', () => {
+    const plain = fc.stringMatching(/^[ -%'-;=?-~]{0,20}$/);
+    const plainValues = fc.dictionary(name, plain, { maxKeys: 10, noNullPrototype: true });
+    fc.assert(
+      fc.property(fc.record({ serviceType: plain, action: name, values: plainValues }), (made) => {
+        const document = encodeSoapCall(made);
+        // A comment is for the long way alone.
+        const commented = document.replace('<s:Body>', '<s:Body><!-- long -->');
+        expect(decodeSoapCall(document)).toEqual(decodeSoapCall(commented));
+      }),
+    );
+  });
+
+  test('however it was damaged, is read the same or refused', () => {
+    const read = (document: string) => {
+      try {
+        return decodeSoapCall(document);
+      } catch {
+        return 'refused';
+      }
+    };
+    fc.assert(
+      fc.property(mutatedText(call.map((made) => encodeSoapCall(made))), (document) => {
+        const short = read(document);
+        // Behind the end of a document a comment changes nothing, but that the long way is taken.
+        fc.pre(short !== 'refused');
+        expect(read(`${document}<!-- long -->`)).toEqual(short);
+      }),
+    );
+  });
+
   test('is written as UDA 2.0, section 3.2.1, has it', () => {
     expect(
       encodeSoapCall({

@@ -10,12 +10,13 @@ interface AgentFlags {
   readonly config?: string;
   readonly onExit?: 'release' | 'keep';
   readonly engine?: EngineChoice;
+  readonly respondOn?: readonly string[];
   readonly json?: true;
 }
 
 export async function run(
   version: string,
-  { config, onExit, engine, json }: AgentFlags,
+  { config, onExit, engine, respondOn = [], json }: AgentFlags,
   signal: AbortSignal,
 ): Promise<void> {
   const errors = await runDaemon({
@@ -23,6 +24,7 @@ export async function run(
     config,
     onExit,
     engine,
+    respondOn,
     signal,
     onEvent: (event) => (json ? printJsonLine(event) : printEvent(event)),
     onReady: (place) => {

@@ -25,14 +25,15 @@ import {
 } from '../engine.ts';
 import type { FirstPacket } from '../decide.ts';
 import type { Rule } from '../rule.ts';
-import { isSame, type Table } from '../table.ts';
+import { type Exchange, exchanged, isSame, type Table } from '../table.ts';
 import { targetNames } from '../target.ts';
 import { formatRule } from '../text.ts';
 import type { Datagrams } from './datagram.ts';
 import { Gate, type HostsTexts } from './gate.ts';
+import { Layout } from './layout.ts';
 import { listenFailure, type Open, Openings } from './openings.ts';
 import { PlaceContext } from './place-context.ts';
-import { type Place, planPlaces } from './places.ts';
+import { type Place, placeKey } from './places.ts';
 import { RuleState } from './rule-state.ts';
 import { relayShortcoming } from './shortcoming.ts';
 import { ListenError, type Stream, type Streams } from './stream.ts';
@@ -79,9 +80,9 @@ export class Relay implements ForwardEngine {
   readonly names: TargetNames;
   readonly gate: Gate;
   #table: Table = [];
-  #states = new Map<string, RuleState>();
+  readonly #states = new Map<string, RuleState>();
   /** Of the table. */
-  #places: ReadonlyMap<string, Place> = new Map();
+  #layout: Layout = new Layout([]);
   readonly #openings: Openings<OpenPlace>;
   readonly #running = new Set<Running>();
   readonly #taps = new Set<Tap>();
@@ -152,24 +153,37 @@ export class Relay implements ForwardEngine {
 
   async #apply(table: Table, { conversations }: ApplyOptions): Promise<ApplyReport> {
     if (this.#isEnding) throw new NatwardError('ABORTED', 'the relay takes no table any more: it ends');
-    const called = (rule: Rule) => `rule ${rule.id} (${formatRule(rule)})`;
-    for (const rule of table) checkCan(this, rule, called);
     const own = this.#options.ownAddresses();
-    const plan = planPlaces(table, own);
-    this.#checkRoom(plan.places.size);
-    const states = this.#statesFor(table);
-    await this.#move(plan.places, states);
-    for (const [id, state] of this.#states) if (states.get(id) !== state) state.isOver = true;
+    const addresses = JSON.stringify(own);
+    // One rule more, beside tens of thousands, is to cost no more than that one.
+    const isPart = this.#isWhole && addresses === this.#addresses;
+    const exchange = isPart ? exchanged(this.#table, table) : { gone: this.#table, come: table };
+    const called = (rule: Rule) => `rule ${rule.id} (${formatRule(rule)})`;
+    for (const rule of exchange.come) checkCan(this, rule, called);
+    const layout = isPart ? this.#layout : new Layout(own);
+    const change = layout.changeTo(table, isPart ? exchange : { gone: [], come: table });
+    this.#checkRoom(change.size);
+    const wanted = [...change.ports.values()].flat();
+    const states = this.#statesFor(exchange.come);
+    await this.#move(
+      wanted,
+      isPart ? [...change.ports.keys()].flatMap((key) => layout.placesAt(key)) : this.#openings.places(),
+      states,
+    );
+    layout.commit(change);
+    this.#layout = layout;
     this.#table = table;
-    this.#states = states;
-    this.#addresses = JSON.stringify(own);
+    this.#replaceStates(exchange, states);
+    this.#addresses = addresses;
     this.gate.know(own);
-    this.names.keepOnly(new Set(table.flatMap(targetNames)));
+    if (exchange.gone.some((rule) => targetNames(rule).length > 0)) {
+      this.names.keepOnly(new Set(table.flatMap(targetNames)));
+    }
     if (!this.#isWhole) this.#trouble('listen', undefined);
     this.#isWhole = true;
     const affected = [...this.#running].filter((one) => one.hasBegun && one.state.isOver);
     if (conversations === 'cut') for (const one of affected) one.cut('its rule is gone or changed');
-    return { affected: affected.length, waiting: plan.waiting };
+    return { affected: affected.length, waiting: layout.waiting(table) };
   }
 
   #checkRoom(places: number): void {
@@ -182,9 +196,10 @@ export class Relay implements ForwardEngine {
     );
   }
 
-  #statesFor(table: Table): Map<string, RuleState> {
+  /** Of rules that come, those that they have already or new ones. */
+  #statesFor(rules: readonly Rule[]): ReadonlyMap<string, RuleState> {
     return new Map(
-      table.map((rule) => {
+      rules.map((rule) => {
         const before = this.#states.get(rule.id);
         if (before !== undefined && isSame(before.rule, rule)) return [rule.id, before] as const;
         const state = new RuleState(rule, this.clock.steady());
@@ -194,22 +209,41 @@ export class Relay implements ForwardEngine {
     );
   }
 
-  /** Throws with all as it was, but for what could not be opened again. */
-  async #move(places: ReadonlyMap<string, Place>, states: ReadonlyMap<string, RuleState>): Promise<void> {
-    try {
-      await this.#openings.move(places);
-    } catch (error) {
-      this.#letIn(this.#places, this.#states);
-      throw error;
+  #replaceStates({ gone }: Exchange, states: ReadonlyMap<string, RuleState>): void {
+    for (const { id } of gone) {
+      const state = this.#states.get(id);
+      if (state === undefined || states.get(id) === state) continue;
+      state.isOver = true;
+      this.#states.delete(id);
     }
-    this.#places = places;
-    this.#letIn(places, states);
+    for (const [id, state] of states) this.#states.set(id, state);
   }
 
-  /** All in one turn: what begins from now on begins under these rules. */
-  #letIn(places: ReadonlyMap<string, Place>, states: ReadonlyMap<string, RuleState>): void {
-    for (const [key, { context }] of this.#openings.entries()) {
-      context.states = (places.get(key)?.rules ?? []).map(({ id }) => states.get(id) as RuleState);
+  /** Throws with all as it was, but for what could not be opened again. */
+  async #move(
+    wanted: readonly Place[],
+    before: readonly Place[],
+    states: ReadonlyMap<string, RuleState>,
+  ): Promise<void> {
+    const kept = new Set(wanted.map(placeKey));
+    try {
+      await this.#openings.move(
+        wanted,
+        before.filter((place) => !kept.has(placeKey(place))),
+      );
+    } catch (error) {
+      this.#letIn(this.#layout.places(), this.#states);
+      throw error;
+    }
+    this.#letIn(wanted, states);
+  }
+
+  /** All in one turn: what begins from now on begins under these rules. Of one that stays as it is, the state does. */
+  #letIn(places: Iterable<Place>, states: ReadonlyMap<string, RuleState>): void {
+    for (const place of places) {
+      const context = this.#openings.at(place)?.context;
+      if (context === undefined) continue;
+      context.states = place.rules.map(({ id }) => (states.get(id) ?? this.#states.get(id)) as RuleState);
     }
   }
 

@@ -10,7 +10,7 @@ import { NatwardError } from '../../errors.ts';
 import { ANY_IPV4, ANY_IPV6, family } from '../../net/address.ts';
 import { formatEndpoint } from '../../net/endpoint.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
-import type { Place } from './places.ts';
+import { type Place, placeKey } from './places.ts';
 
 /** A place that is open. */
 export interface Open {
@@ -43,18 +43,26 @@ export class Openings<O extends Open> {
     return this.#open.size;
   }
 
-  /** By the keys of the places. */
-  entries(): Iterable<readonly [string, O]> {
-    return this.#open.entries();
+  /** What is open at the place. */
+  at(place: Place): O | undefined {
+    return this.#open.get(placeKey(place));
   }
 
-  /** Opens and closes, until these places are open and no others. Throws with all as it was. */
-  async move(places: ReadonlyMap<string, Place>): Promise<void> {
-    const going = [...this.#open].filter(([key]) => !places.has(key));
+  /** All places that are open. */
+  places(): Place[] {
+    return [...this.#open.values()].map(({ place }) => place);
+  }
+
+  /** Opens those that are not open, and closes what is open of the others. Throws with all as it was. */
+  async move(wanted: readonly Place[], unwanted: readonly Place[]): Promise<void> {
+    const going = unwanted.flatMap((place) => {
+      const [key, open] = [placeKey(place), this.at(place)];
+      return open === undefined ? [] : [[key, open] as const];
+    });
     const opened = new Map<string, O>();
     const swapped = new Set<O>();
     try {
-      await this.#openNew(places, this.#leaving(going), opened, swapped);
+      await this.#openNew(wanted, this.#leaving(going), opened, swapped);
     } catch (error) {
       for (const [key, open] of opened) {
         if (this.#retired.get(key) === open) open.retire();
@@ -85,12 +93,13 @@ export class Openings<O extends Open> {
 
   /** Fills `opened`, and `swapped` with what had to go for it. */
   async #openNew(
-    places: ReadonlyMap<string, Place>,
+    places: readonly Place[],
     leaving: ReadonlyMap<string, readonly O[]>,
     opened: Map<string, O>,
     swapped: Set<O>,
   ): Promise<void> {
-    for (const [key, place] of places) {
+    for (const place of places) {
+      const key = placeKey(place);
       if (this.#open.has(key)) continue;
       const retired = this.#retired.get(key);
       if (retired?.revive()) {

@@ -1,17 +1,15 @@
 /**
- * Where a table has the relay listen, and which rules each place has, in their order. Pure. A rule listens on every
+ * Where a rule has the relay listen, and the places that the rules of one port come to. Pure. A rule listens on every
  * address of this host where it names none; where it leads to the same port of this host, on every address but the
  * loopback one, which is its target's.
  */
 
 import { NatwardError } from '../../errors.ts';
 import { ANY_IPV4, ANY_IPV6, type IpAddress, isLoopback, sameNetwork } from '../../net/address.ts';
-import { portCount } from '../../net/port-range.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
 import type { InterfaceAddress } from '../../system/routes.ts';
-import { leadsBack, portsOf } from '../decide.ts';
+import { leadsBack } from '../decide.ts';
 import type { Rule } from '../rule.ts';
-import type { Table } from '../table.ts';
 
 export interface Place {
   readonly protocol: TransportProtocol;
@@ -22,71 +20,45 @@ export interface Place {
   readonly rules: readonly Rule[];
 }
 
-export interface Plan {
-  /** By `tcp 192.0.2.1 80`. */
-  readonly places: ReadonlyMap<string, Place>;
-  readonly waiting: readonly { readonly ruleId: string; readonly reason: string }[];
+/** `tcp 192.0.2.1 80` */
+export function placeKey({ protocol, address, port }: Place): string {
+  return `${protocol} ${address} ${port}`;
 }
 
-/** Of sockets, and of rules at ports: a table that asks for more is a mistake. */
-const MAX_PLACES = 131_072;
-const MAX_WORK = 4_000_000;
+/** What is known of this host. */
+export class ListeningHost {
+  readonly #own: readonly InterfaceAddress[];
+  readonly #ownAddresses: readonly IpAddress[];
+  /** The address that stands for all. */
+  readonly wild: IpAddress;
 
-export function planPlaces(table: Table, own: readonly InterfaceAddress[]): Plan {
-  const wild = own.some(({ family }) => family === 6) ? ANY_IPV6 : ANY_IPV4;
-  const ownAddresses = own.map(({ address }) => address);
-  const waiting: { ruleId: string; reason: string }[] = [];
-  /** By protocol and port: the rules with the addresses that they listen on. */
-  const ports = new Map<string, { protocol: TransportProtocol; port: number; takers: Taker[] }>();
-  let work = 0;
-  for (const rule of table) {
-    if (!rule.enabled || rule.direction !== 'in') continue;
-    const addresses = addressesOf(rule, own, wild);
-    if (addresses.length === 0) {
-      waiting.push({ ruleId: rule.id, reason: absence(rule) });
-      continue;
-    }
-    const ranges = portsOf(rule);
-    let isSomewhere = false;
-    work += ranges.reduce((sum, range) => sum + portCount(range), 0) * rule.protocols.length;
-    if (work > MAX_WORK)
-      throw new NatwardError(
-        'NO_RESOURCES',
-        `the table names more than ${MAX_WORK} ports, counted for each rule`,
-      );
-    for (const protocol of rule.protocols) {
-      for (const { first, last } of ranges) {
-        for (let port = first; port <= last; port++) {
-          const isOuter = rule.to.addresses.length === 0 && leadsBack(rule, port, { ownAddresses });
-          const taker = { rule, addresses: isOuter ? outer(addresses, ownAddresses, wild) : addresses };
-          isSomewhere ||= taker.addresses.length > 0;
-          const key = `${protocol} ${port}`;
-          const entry = ports.get(key);
-          if (entry === undefined) ports.set(key, { protocol, port, takers: [taker] });
-          else entry.takers.push(taker);
-        }
-      }
-    }
-    if (!isSomewhere)
-      waiting.push({ ruleId: rule.id, reason: 'this host has no address but the loopback one' });
+  constructor(own: readonly InterfaceAddress[]) {
+    this.#own = own;
+    this.#ownAddresses = own.map(({ address }) => address);
+    this.wild = own.some(({ family }) => family === 6) ? ANY_IPV6 : ANY_IPV4;
   }
-  const places = new Map<string, Place>();
-  for (const { protocol, port, takers } of ports.values()) {
-    for (const place of placesAt(protocol, port, takers, wild)) {
-      places.set(`${protocol} ${place.address} ${port}`, place);
-    }
-    if (places.size > MAX_PLACES)
-      throw new NatwardError('NO_RESOURCES', `the table listens in more than ${MAX_PLACES} places`);
+
+  /** None: the host has none of those that the rule is for. */
+  addressesOf(rule: Rule): readonly IpAddress[] {
+    return addressesOf(rule, this.#own, this.wild);
   }
-  return { places, waiting };
+
+  /** Of the rule's addresses those where it listens at this port. */
+  addressesAt(port: number, rule: Rule, addresses: readonly IpAddress[]): readonly IpAddress[] {
+    const isOuter =
+      rule.to.addresses.length === 0 && leadsBack(rule, port, { ownAddresses: this.#ownAddresses });
+    return isOuter ? outer(addresses, this.#ownAddresses, this.wild) : addresses;
+  }
 }
 
-interface Taker {
+/** A rule with the addresses that it listens on. */
+export interface Taker {
   readonly rule: Rule;
   readonly addresses: readonly IpAddress[];
 }
 
-function placesAt(
+/** Takers from the top. Throws CONFLICT where their addresses do not go together. */
+export function placesAt(
   protocol: TransportProtocol,
   port: number,
   takers: readonly Taker[],
@@ -174,7 +146,8 @@ function outer(
   return (addresses.includes(wild) ? own : addresses).filter((address) => !isLoopback(address));
 }
 
-function absence(rule: Rule): string {
+/** Why it has no address to listen on. */
+export function absence(rule: Rule): string {
   if (rule.adapters.length > 0) return `there is no interface ${rule.adapters.join(' or ')} with an address`;
   return 'this host has none of its addresses';
 }

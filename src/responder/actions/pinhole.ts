@@ -2,9 +2,24 @@
 
 import { family, type IpAddress, parseAddress } from '../../net/address.ts';
 import type { SoapValues } from '../../wire/soap.ts';
+import type { Refusal } from '../grant.ts';
 import type { Pinhole } from '../pinholes.ts';
 import type { Site } from '../site.ts';
 import { type Action, type ActionCall, Fault, fault, number, response, text } from './action.ts';
+
+/** WANIPv6FirewallControl:1, table 2-9. */
+const FAULT: Readonly<Record<Refusal, number>> = {
+  'not-authorized': 606,
+  'wrong-nonce': 606,
+  'denied-port': 606,
+  taken: 501,
+  'manual-rule': 501,
+  'over-quota': 701,
+  'too-many-peers': 708,
+  'table-full': 701,
+  'no-free-port': 701,
+  'network-down': 501,
+};
 
 /** Section 2.3.6. */
 const LONGEST_LEASE_SECONDS = 86_400;
@@ -20,7 +35,7 @@ export const getFirewallStatus: Action = (_call, site) =>
     InboundPinholeAllowed: site.settings.inboundPinholeAllowed ? '1' : '0',
   });
 
-export const addPinhole: Action = (call, site) => {
+export const addPinhole: Action = async (call, site) => {
   checkFirewall(site);
   const { values } = call;
   const leaseSeconds = lease(values, 'LeaseTime');
@@ -34,7 +49,7 @@ export const addPinhole: Action = (call, site) => {
   if (protocol === ANY_PROTOCOL) return fault(707);
   if (![TCP, UDP, UDP_LITE].includes(protocol)) return fault(705);
   if (!site.grants.mayActFor(call.requester, internalClient)) return fault(606);
-  const pinhole = site.pinholes.put({
+  const outcome = await site.pinholes.put({
     protocol,
     internalClient,
     internalPort,
@@ -45,18 +60,19 @@ export const addPinhole: Action = (call, site) => {
     via: 'upnp',
     nonce: undefined,
   });
-  return pinhole === undefined ? fault(701) : response({ UniqueID: String(pinhole.uniqueId) });
+  if (outcome.kind === 'refused') return fault(FAULT[outcome.refusal]);
+  return response({ UniqueID: String(outcome.pinhole.uniqueId) });
 };
 
-export const updatePinhole: Action = (call, site) => {
+export const updatePinhole: Action = async (call, site) => {
   const pinhole = own(call, site);
   const expiresAtMs = site.clock.now() + lease(call.values, 'NewLeaseTime') * 1000;
-  site.pinholes.put({ ...pinhole, expiresAtMs });
-  return response();
+  const outcome = await site.pinholes.put({ ...pinhole, expiresAtMs });
+  return outcome.kind === 'refused' ? fault(FAULT[outcome.refusal]) : response();
 };
 
-export const deletePinhole: Action = (call, site) => {
-  site.pinholes.delete(own(call, site));
+export const deletePinhole: Action = async (call, site) => {
+  await site.pinholes.delete(own(call, site));
   return response();
 };
 

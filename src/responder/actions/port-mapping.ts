@@ -15,6 +15,8 @@ const FAULT: Readonly<Record<Refusal, number>> = {
   taken: 718,
   'manual-rule': 729,
   // Of AddAnyPortMapping by the letter; it says more than the 501 that is left for AddPortMapping.
+  'over-quota': 728,
+  'too-many-peers': 726,
   'table-full': 728,
   'no-free-port': 728,
   'network-down': 501,
@@ -39,8 +41,10 @@ export const addAnyPortMapping: Action = async (call, site) => {
 
 function grant(call: ActionCall, site: Site, exact: boolean): Promise<GrantOutcome> {
   const { values, requester } = call;
-  const internalClient = parseAddress(text(values, 'NewInternalClient'));
-  if (internalClient === undefined) throw new Fault(402);
+  // Nobody is whoever asks, as miniupnpd has it: some control points do not know their own address.
+  const internalClient = parseAddress(text(values, 'NewInternalClient') || requester);
+  // Where nothing is translated there is nothing to map: IPv6 has AddPinhole.
+  if (internalClient === undefined || family(internalClient) === 6) throw new Fault(402);
   const remoteHost = remoteHostOf(values);
   const internalPort = number(values, 'NewInternalPort', 65_535);
   if (internalPort === 0) throw new Fault(732);

@@ -37,6 +37,7 @@ for await (const place of createInterface({ input: process.stdin })) {
     await startControlServer({
       keeping: idle,
       steering: unsteered,
+      responding: { statuses: () => [] },
       place,
       facts,
       clock: systemClock,

@@ -23,6 +23,7 @@ import type {
   RuleKeeping,
   RuleStatus,
 } from '../../../src/agent/rule-keeping.ts';
+import type { ResponderStatus } from '../../../src/agent/responder-status.ts';
 import type { PauseReport, RulePause } from '../../../src/agent/rule-pause.ts';
 import { AgentClient } from '../../../src/control/client.ts';
 import type { AgentFacts } from '../../../src/control/schema.ts';
@@ -92,6 +93,14 @@ export const STATUS: KeeperStatus = {
   leases: [LEASE],
   warnings: ['the clock was set back'],
   lastEventId: 41,
+};
+
+export const RESPONDER: ResponderStatus = {
+  interface: 'docker0',
+  addresses: ['172.17.0.1'],
+  protocols: ['pcp', 'natpmp', 'upnp'],
+  clients: 1,
+  mappings: 2,
 };
 
 export const RULE: RuleStatus = {
@@ -326,6 +335,7 @@ export async function startAgent(options: Partial<ControlServerOptions> = {}): P
   const server = await startControlServer({
     keeping,
     steering,
+    responding: { statuses: () => [RESPONDER] },
     place,
     facts: FACTS,
     clock: systemClock,

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Rule } from '../../../src/forwarder/rule.ts';
 import type { InterfaceAddress } from '../../../src/system/routes.ts';
 import {
   aWhile,
@@ -103,6 +104,43 @@ for (const [name, streams] of STREAMS) {
       const one = await udpPeer();
       one.send('a', { address: a, port });
       await until(async () => (await under.relay.activity()).get('r3')?.conversations === 1);
+    });
+
+    test('rules come and go beside others, which do not notice, also where one is refused', async () => {
+      const [first, second, taken] = [await serve(echo), await serve(echo), await serve()];
+      const [one, two] = [await freePort(), await freePort()];
+      const under = relayOn(streams);
+      const [a, b, c, d] = table(
+        `in tcp ${one} -> 127.0.0.1:${first.port}`,
+        `in tcp ${two} -> 127.0.0.1:${second.port}`,
+        `in tcp 127.0.0.1:${taken.port} -> refuse`,
+        `in tcp ${one} from 127.0.0.0/8 -> refuse`,
+      ) as [Rule, Rule, Rule, Rule];
+      await under.relay.apply([a], DRAIN);
+      const peer = client({ address: '127.0.0.1', port: one });
+      peer.say('a');
+      await peer.hears('a');
+      await under.relay.apply([a, b], DRAIN);
+      await expect(under.relay.apply([a, b, c], DRAIN)).rejects.toMatchObject({ code: 'CONFLICT' });
+      const other = client({ address: '127.0.0.1', port: two });
+      other.say('b');
+      await other.hears('b');
+      expect([...(await under.relay.activity())].map(([id, { open }]) => [id, open])).toEqual([
+        ['r1', 1],
+        ['r2', 1],
+      ]);
+      // Of two rules of one port the upper decides, whichever came later.
+      await under.relay.apply([d, a], DRAIN);
+      const refused = client({ address: '127.0.0.1', port: one });
+      await until(() => refused.error !== undefined);
+      await under.relay.apply([a, d], DRAIN);
+      const late = client({ address: '127.0.0.1', port: one });
+      late.say('c');
+      await late.hears('c');
+      const gone = client({ address: '127.0.0.1', port: two });
+      await until(() => gone.error === 'ECONNREFUSED');
+      peer.say('d');
+      await peer.hears('ad');
     });
 
     test('a place of one address does not end the UDP of another, which drains', async () => {

@@ -20,6 +20,7 @@ import {
   type Fault,
   faultCommand,
   GATEWAY_TABLE,
+  MASQUERADE_TABLE,
   type NatRule,
   parseNatRules,
   silenceCommands,
@@ -116,6 +117,7 @@ export class Lab implements AsyncDisposable {
       await this.#network.create();
       await this.#nft(GATEWAY_TABLE + FAULT_TABLE);
       if (this.#network.places.includes('gw2')) await this.#nft(GATEWAY_TABLE, 'gw2');
+      if (this.#network.places.includes('inner1')) await this.#nft(MASQUERADE_TABLE, 'lan');
     } catch (error) {
       await this[Symbol.asyncDispose]();
       throw error;

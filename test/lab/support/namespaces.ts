@@ -4,6 +4,8 @@
  *     wan eth0 --- ext0 gw int0 --- eth0 lan
  *                          \------- eth0 rival   (then int0 is a bridge)
  *     wan eth1 --- ext0 gw2 int0 -- eth1 lan    (a second way out, which is no default route at first)
+ *     lan inner0 --- eth0 inner1                (a bridge, as a host has one for its containers)
+ *            \------ eth0 inner2
  *
  * The links are created inside the namespaces, so that the machine's own namespace never sees them, and
  * they go when the namespaces go (janitor.ts).
@@ -12,7 +14,7 @@
 import type { Processes } from './processes.ts';
 
 /** A machine of the lab. */
-export type Place = 'wan' | 'gw' | 'gw2' | 'lan' | 'rival';
+export type Place = 'wan' | 'gw' | 'gw2' | 'lan' | 'rival' | 'inner1' | 'inner2';
 
 export interface NetworkOptions {
   /** A second host beside `lan`. */
@@ -21,6 +23,8 @@ export interface NetworkOptions {
   readonly ipv6?: boolean;
   /** A second gateway, on a link of its own: `lan` has a cable to each. IPv4 alone. */
   readonly secondGateway?: boolean;
+  /** Two hosts behind `lan`, which forwards and masquerades for them: no link of theirs leads to the gateway. */
+  readonly inner?: boolean;
 }
 
 export const ADDRESSES = {
@@ -37,15 +41,26 @@ export const ADDRESSES = {
   outer2: '198.51.100.1',
   gateway2: '192.168.78.1',
   lan2: '192.168.78.10',
+  /** `lan`'s towards the hosts behind it, and theirs. */
+  inner0: '10.77.0.1',
+  inner1: '10.77.0.11',
+  inner2: '10.77.0.12',
   wan6: '2001:db8:2::2',
   gateway6: '2001:db8:1::1',
   lan6: '2001:db8:1::10',
   rival6: '2001:db8:1::11',
+  inner06: '2001:db8:77::1',
+  inner16: '2001:db8:77::11',
+  inner26: '2001:db8:77::12',
 } as const;
 
 const LAN_HOSTS = {
   lan: [ADDRESSES.lan, ADDRESSES.lan6],
   rival: [ADDRESSES.rival, ADDRESSES.rival6],
+} as const;
+const INNER_HOSTS = {
+  inner1: [ADDRESSES.inner1, ADDRESSES.inner16],
+  inner2: [ADDRESSES.inner2, ADDRESSES.inner26],
 } as const;
 
 export class Network {
@@ -55,7 +70,7 @@ export class Network {
   readonly #ipv6: boolean;
 
   constructor(prefix: string, processes: Processes, options: NetworkOptions) {
-    const { rival = false, ipv6 = false, secondGateway = false } = options;
+    const { rival = false, ipv6 = false, secondGateway = false, inner = false } = options;
     this.#prefix = prefix;
     this.#processes = processes;
     this.#ipv6 = ipv6;
@@ -63,6 +78,7 @@ export class Network {
       ...(['wan', 'gw', 'lan'] as const),
       ...(rival ? (['rival'] as const) : []),
       ...(secondGateway ? (['gw2'] as const) : []),
+      ...(inner ? (['inner1', 'inner2'] as const) : []),
     ];
   }
 
@@ -109,6 +125,11 @@ export class Network {
       const gw2 = this.namespace('gw2');
       lines.push(pair('ext0', wan, gw2, 'eth1'), pair('int0', this.namespace('lan'), gw2, 'eth1'));
     }
+    if (this.places.includes('inner1')) {
+      for (const host of ['inner1', 'inner2'] as const) {
+        lines.push(pair(`port-${host}`, this.namespace(host), this.namespace('lan')));
+      }
+    }
     await this.#processes.must(['ip', '-batch', '-'], { input: lines.join('\n') });
   }
 
@@ -121,22 +142,28 @@ export class Network {
         else if (this.#ipv6) lines.push(`ip addr add ${address}/64 dev ${name} nodad`);
       }
     };
+    const bridge = (name: string, ports: readonly string[]): void => {
+      lines.push(`ip link add ${name} type bridge`);
+      for (const port of ports) lines.push(`ip link set ${port} master ${name}`, `ip link set ${port} up`);
+    };
     const second = this.places.includes('gw2');
+    const inner = this.places.includes('inner1');
     if (place === 'wan') {
       link('eth0', ADDRESSES.wan, ADDRESSES.wan6);
       if (second) link('eth1', '198.51.100.2');
       if (this.#ipv6) lines.push('ip route add 2001:db8:1::/64 via 2001:db8:2::1');
+      if (this.#ipv6 && inner) lines.push('ip route add 2001:db8:77::/64 via 2001:db8:2::1');
     } else if (place === 'gw') {
-      if (this.places.includes('rival')) {
-        lines.push('ip link add int0 type bridge');
-        for (const port of ['port-lan', 'port-rival']) {
-          lines.push(`ip link set ${port} master int0`, `ip link set ${port} up`);
-        }
-      }
+      if (this.places.includes('rival')) bridge('int0', ['port-lan', 'port-rival']);
       link('ext0', ADDRESSES.outer, '2001:db8:2::1');
       link('int0', ADDRESSES.gateway, ADDRESSES.gateway6);
       lines.push('echo 1 > /proc/sys/net/ipv4/ip_forward');
       if (this.#ipv6) lines.push('echo 1 > /proc/sys/net/ipv6/conf/all/forwarding');
+      if (this.#ipv6 && inner) lines.push(`ip route add 2001:db8:77::/64 via ${ADDRESSES.lan6}`);
+    } else if (place === 'inner1' || place === 'inner2') {
+      link('eth0', ...INNER_HOSTS[place]);
+      lines.push(`ip route add default via ${ADDRESSES.inner0}`);
+      if (this.#ipv6) lines.push(`ip route add default via ${ADDRESSES.inner06}`);
     } else if (place === 'gw2') {
       link('ext0', ADDRESSES.outer2);
       link('int0', ADDRESSES.gateway2);
@@ -146,6 +173,12 @@ export class Network {
       if (second && place === 'lan') link('eth1', ADDRESSES.lan2);
       lines.push(`ip route add default via ${ADDRESSES.gateway}`);
       if (this.#ipv6) lines.push(`ip route add default via ${ADDRESSES.gateway6}`);
+      if (inner && place === 'lan') {
+        bridge('inner0', ['port-inner1', 'port-inner2']);
+        link('inner0', ADDRESSES.inner0, ADDRESSES.inner06);
+        lines.push('echo 1 > /proc/sys/net/ipv4/ip_forward');
+        if (this.#ipv6) lines.push('echo 1 > /proc/sys/net/ipv6/conf/all/forwarding');
+      }
     }
     return lines;
   }

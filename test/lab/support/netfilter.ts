@@ -50,6 +50,16 @@ table inet filter {
 }
 `;
 
+/** What lets the hosts behind `lan` out, as a program for containers makes it. */
+export const MASQUERADE_TABLE = `
+table ip containers {
+  chain postrouting {
+    type nat hook postrouting priority 100; policy accept;
+    ip saddr 10.77.0.0/24 oifname != "inner0" masquerade
+  }
+}
+`;
+
 /** The lab's own table: `silence` for the protocols the gateway shall not speak, the others for faults. */
 export const FAULT_TABLE = `
 table inet natward_lab {

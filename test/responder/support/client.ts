@@ -163,6 +163,29 @@ export async function pcpMap(
   return response;
 }
 
+export function pcpPeerPacket(
+  internalPort: number,
+  remote: Endpoint,
+  options: MapOptions & { readonly externalPort?: number } = {},
+): Uint8Array {
+  const { lifetimeSeconds = 7200, from = INNER } = options;
+  return encodePcpRequest({
+    opcode: 'peer',
+    lifetimeSeconds,
+    clientAddress: options.clientAddress ?? from,
+    peer: {
+      nonce: options.nonce ?? NONCE,
+      protocol: options.protocol ?? 6,
+      internalPort,
+      externalPort: options.externalPort ?? 0,
+      externalAddress: options.externalAddress ?? '::',
+      remotePort: remote.port,
+      remoteAddress: remote.address,
+      options: options.options ?? {},
+    },
+  });
+}
+
 export function searchPacket(searchTarget: string, maxWaitSeconds = 2): Uint8Array {
   return encodeSsdp({ kind: 'search', searchTarget, maxWaitSeconds, host: '239.255.255.250:1900' });
 }

@@ -21,12 +21,17 @@ export class StillClock implements Clock {
         reject(aborted(signal));
         return;
       }
-      const sleeper = { dueMs: this.#nowMs + delayMs, wake: resolve };
-      this.#sleepers.add(sleeper);
-      signal?.addEventListener('abort', () => {
+      const stop = () => {
         this.#sleepers.delete(sleeper);
-        reject(aborted(signal));
-      });
+        reject(aborted(signal as AbortSignal));
+      };
+      const wake = () => {
+        signal?.removeEventListener('abort', stop);
+        resolve();
+      };
+      const sleeper = { dueMs: this.#nowMs + delayMs, wake };
+      this.#sleepers.add(sleeper);
+      signal?.addEventListener('abort', stop, { once: true });
     });
   }
 

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { encodeNatpmpRequest } from '../../src/wire/natpmp.ts';
-import { encodePcpRequest } from '../../src/wire/pcp.ts';
-import { encodeSoapCall } from '../../src/wire/soap.ts';
+import { encodeNatpmpRequest } from '../../../src/wire/natpmp.ts';
+import { encodePcpRequest } from '../../../src/wire/pcp.ts';
+import { encodeSoapCall } from '../../../src/wire/soap.ts';
 import {
   addMapping,
   codeOf,
@@ -15,11 +15,12 @@ import {
   outerValues,
   pcpMap,
   pcpMapPacket,
+  pcpPeerPacket,
   search,
   searchPacket,
   soap,
-} from './support/client.ts';
-import { gatewayFor } from './support/gateway.ts';
+} from '../support/client.ts';
+import { gatewayFor } from '../support/gateway.ts';
 
 /** Park and Miller's generator: the same packets in every run. */
 function generator(seed: number): (below: number) => number {
@@ -75,6 +76,7 @@ describe('20,000 mutated packets leave the gateway alive and its table unchanged
       pcpMapPacket(8080, 18_080, { from: STRANGER }),
       pcpMapPacket(8080, 0, { from: STRANGER, lifetimeSeconds: 0 }),
       pcpMapPacket(9000, 0, { from: STRANGER, options: { description: 'x', thirdParty: INNER } }),
+      pcpPeerPacket(8080, { address: '192.0.2.1', port: 443 }, { from: STRANGER }),
       encodePcpRequest({ opcode: 'announce', lifetimeSeconds: 0, clientAddress: STRANGER }),
       encodeNatpmpRequest({ opcode: 'address' }),
       encodeNatpmpRequest({
@@ -109,6 +111,8 @@ describe('20,000 mutated packets leave the gateway alive and its table unchanged
     const before = gateway.table;
     const random = generator(11);
     const socket = createSocket('udp4');
+    socket.bind(0, STRANGER);
+    await once(socket, 'listening');
     const seeds = [searchPacket('ssdp:all'), searchPacket('upnp:rootdevice', 0)];
     for (let sent = 0; sent < 4_000; sent++) {
       const packet = mutated(seeds[sent % seeds.length] ?? new Uint8Array(), random);

@@ -15,7 +15,7 @@ import { Asking, type AskOptions } from './asking.ts';
 import { type MapAsk, type MapFailure, type MapReport, mapAll } from './map.ts';
 import { type Granted, type MapOptions, Nonces } from './port.ts';
 import { KnownDevices, rememberGateways, Session } from './session.ts';
-import { placeOf, type RememberedMapping, type State, Store, toRemembered } from './store.ts';
+import { placeOf, type RememberedMapping, type State, type Store, toRemembered } from './store.ts';
 import {
   externalAddressOf,
   type GatewayReport,
@@ -45,18 +45,18 @@ export interface SurveyOptions {
   readonly onGateway: (report: GatewayReport) => void;
 }
 
-export class Agent implements AsyncDisposable {
+export class OneShot implements AsyncDisposable {
   readonly #saving = new Set<Promise<void>>();
   readonly #devices = new KnownDevices();
   readonly #system: System;
   readonly #store: Store;
-  readonly #directory: string;
+  readonly #directory: string | undefined;
 
-  /** `directory` is where the agent remembers; it need not exist yet. */
-  constructor(system: System, directory: string) {
+  /** `directory` is where an agent in the background may remember as well. */
+  constructor(system: System, store: Store, directory?: string) {
     this.#system = system;
     this.#directory = directory;
-    this.#store = new Store(directory, system.clock);
+    this.#store = store;
   }
 
   /**
@@ -230,7 +230,7 @@ export class Agent implements AsyncDisposable {
 
   /** What the agent in the background holds, where one remembers in the same place. */
   async #kept(): Promise<readonly RememberedMapping[]> {
-    if (!existsSync(join(this.#directory, 'ledger.json'))) return [];
+    if (this.#directory === undefined || !existsSync(join(this.#directory, 'ledger.json'))) return [];
     const { readHoldings } = await import('./ledger.ts');
     return readHoldings(this.#directory).map(({ mapping }) => mapping);
   }

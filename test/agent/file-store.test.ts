@@ -4,7 +4,8 @@ import { mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promi
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { type State, Store } from '../../src/agent/store.ts';
+import { FileStore } from '../../src/agent/file-store.ts';
+import type { State } from '../../src/agent/store.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { TestClock } from '../support/test-clock.ts';
 import { remembered } from './remembered.ts';
@@ -13,11 +14,11 @@ import { sceneFor, temporaryDirectory } from './support.ts';
 const REMEMBER = fileURLToPath(new URL('remember.ts', import.meta.url));
 const EMPTY: State = { version: 1, mappings: [], gateways: [] };
 
-async function storeWith(text: string): Promise<{ store: Store; directory: string; file: string }> {
+async function storeWith(text: string): Promise<{ store: FileStore; directory: string; file: string }> {
   const directory = await temporaryDirectory();
   const file = join(directory, 'state.json');
   await writeFile(file, text);
-  return { store: new Store(directory, systemClock), directory, file };
+  return { store: new FileStore(directory, systemClock), directory, file };
 }
 
 function adding(mapping = remembered()): (state: State) => State {
@@ -31,19 +32,19 @@ async function modeOf(path: string): Promise<string> {
 describe('the memory', () => {
   test('is empty before anything was remembered, and reading makes no file', async () => {
     const directory = join(await temporaryDirectory(), 'deep', 'home');
-    expect(new Store(directory, systemClock).read()).toEqual(EMPTY);
+    expect(new FileStore(directory, systemClock).read()).toEqual(EMPTY);
     await expect(stat(directory)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
   test('comes back in another process’s eyes as it was written', async () => {
     const directory = join(await temporaryDirectory(), 'deep', 'home');
     const known = { address: '192.168.1.1', interface: 'eth0', location: 'http://192.168.1.1:5000/d.xml' };
-    await new Store(directory, systemClock).update(() => ({
+    await new FileStore(directory, systemClock).update(() => ({
       version: 1,
       mappings: [remembered(), remembered({ via: 'upnp', nonce: null, expiresAtMs: null })],
       gateways: [known],
     }));
-    expect(new Store(directory, systemClock).read()).toEqual({
+    expect(new FileStore(directory, systemClock).read()).toEqual({
       version: 1,
       mappings: [remembered(), remembered({ via: 'upnp', nonce: null, expiresAtMs: null })],
       gateways: [known],
@@ -52,7 +53,7 @@ describe('the memory', () => {
 
   test.skipIf(process.platform === 'win32')('is for its owner alone', async () => {
     const directory = join(await temporaryDirectory(), 'home');
-    const store = new Store(directory, systemClock);
+    const store = new FileStore(directory, systemClock);
     await store.update(adding());
     expect(await modeOf(directory)).toBe('700');
     expect(await modeOf(join(directory, 'state.json'))).toBe('600');
@@ -63,9 +64,9 @@ describe('the memory', () => {
   test('sweeps what has ended when it is next written', async () => {
     const clock = new TestClock();
     const directory = await temporaryDirectory();
-    await new Store(directory, clock).update(adding(remembered({ expiresAtMs: clock.now() + 1000 })));
+    await new FileStore(directory, clock).update(adding(remembered({ expiresAtMs: clock.now() + 1000 })));
     await clock.advance(2000);
-    const store = new Store(directory, clock);
+    const store = new FileStore(directory, clock);
     expect(store.read().mappings).toEqual([]);
     await store.update(adding(remembered({ externalPort: 9 })));
     const written = JSON.parse(await readFile(join(directory, 'state.json'), 'utf8'));
@@ -75,7 +76,7 @@ describe('the memory', () => {
 
   test('leaves no lock and no temporary file', async () => {
     const directory = await temporaryDirectory();
-    await new Store(directory, systemClock).update(adding());
+    await new FileStore(directory, systemClock).update(adding());
     expect(await readdir(directory)).toEqual(['state.json']);
   });
 });
@@ -118,14 +119,14 @@ describe('a memory that cannot be read', () => {
     expect(await readFile(file, 'utf8')).toBe(text); // Reading loses nothing.
     await store.update(adding());
     expect(await readFile(`${file}.broken`, 'utf8')).toBe(text);
-    expect(new Store(directory, systemClock).read().mappings).toEqual([remembered()]);
+    expect(new FileStore(directory, systemClock).read().mappings).toEqual([remembered()]);
   });
 
   test('sets a second broken file aside without losing the first', async () => {
     const { directory, file } = await storeWith('first');
-    await new Store(directory, systemClock).update(adding());
+    await new FileStore(directory, systemClock).update(adding());
     await writeFile(file, 'second');
-    await new Store(directory, systemClock).update(adding());
+    await new FileStore(directory, systemClock).update(adding());
     const kept = (await readdir(directory)).filter((name) => name.includes('.broken'));
     const texts = await Promise.all(kept.map((name) => readFile(join(directory, name), 'utf8')));
     expect(texts.sort()).toEqual(['first', 'second']);
@@ -152,7 +153,7 @@ describe('a memory that cannot be read', () => {
   test('fails with its name where it is a directory', async () => {
     const directory = await temporaryDirectory();
     await mkdir(join(directory, 'state.json'));
-    const store = new Store(directory, systemClock);
+    const store = new FileStore(directory, systemClock);
     expect(() => store.read()).toThrow(expect.objectContaining({ code: 'FAILED' }));
     await expect(store.update(adding())).rejects.toMatchObject({
       code: 'FAILED',
@@ -173,7 +174,9 @@ describe('several processes at once', () => {
       }),
     );
     expect(codes).toEqual(Array(8).fill(0));
-    const ports = new Store(directory, systemClock).read().mappings.map(({ externalPort }) => externalPort);
+    const ports = new FileStore(directory, systemClock)
+      .read()
+      .mappings.map(({ externalPort }) => externalPort);
     const wanted = Array.from({ length: 8 }, (_, at) => [0, 1, 2].map((more) => 1000 * (at + 1) + more));
     expect(ports.sort((a, b) => a - b)).toEqual(wanted.flat());
   }, 60_000);
@@ -184,7 +187,7 @@ describe('several processes at once', () => {
     await writeFile(lock, '');
     const longAgo = new Date(Date.now() - 60_000);
     await utimes(lock, longAgo, longAgo);
-    await new Store(directory, systemClock).update(adding());
+    await new FileStore(directory, systemClock).update(adding());
     expect(await readdir(directory)).toEqual(['state.json']);
   });
 
@@ -195,7 +198,7 @@ describe('several processes at once', () => {
     await writeFile(lock, '');
     const now = new Date(clock.now() + 3_600_000);
     await utimes(lock, now, now);
-    await expect(clock.settle(new Store(directory, clock).update(adding()))).rejects.toMatchObject({
+    await expect(clock.settle(new FileStore(directory, clock).update(adding()))).rejects.toMatchObject({
       code: 'FAILED',
       message: expect.stringContaining('state.json'),
     });
