@@ -20,6 +20,10 @@ const FIRST_PORT = 20_000;
 const UDP_AT_ONCE = 64;
 const SOAP_AT_ONCE = 16;
 
+/** A connection for each request leaves its port in TIME_WAIT for a minute: there would soon be none left. */
+const MANY_CONNECTIONS =
+  'cd /proc/sys/net/ipv4 && echo 1024 65535 > ip_local_port_range && echo 1 > tcp_tw_reuse';
+
 const FILL: LoadKind = { name: 'new', protocol: 'pcp', atOnce: UDP_AT_ONCE };
 const LOADS: readonly LoadKind[] = [
   { name: 'PCP MAP', protocol: 'pcp', atOnce: UDP_AT_ONCE },
@@ -135,6 +139,7 @@ async function measureOne(
   const answering = await answerer.start(lab);
   const { pid, between } = answering;
   try {
+    await lab.must(between.place, ['sh', '-c', MANY_CONNECTIONS]);
     const control = await load.control(lab, between);
     const filling = { first: FIRST_PORT, count: live, way: 'ONCE', seconds: fillSeconds } as const;
     const filled = await load.run(lab, between, FILL, filling, control);

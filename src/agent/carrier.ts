@@ -6,10 +6,13 @@
 import type { Endpoint } from '../net/endpoint.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 
+/** How keys begin of what the responder's clients have carried. */
+export const CLIENT_KEY = 'client/';
+
 export interface Carriage {
   readonly protocols: readonly TransportProtocol[];
-  /** Where it would best arrive on this host. */
-  readonly port: number;
+  /** Where it would best arrive on this host; undefined: where nobody else expects anything. */
+  readonly port: number | undefined;
   /** No other port will do. */
   readonly isFixed: boolean;
   readonly target: Endpoint;

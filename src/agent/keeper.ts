@@ -149,7 +149,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     void this.#reconcile()(this.#over.signal);
     if (!isFirst) return;
     const carried = [...this.#leases.values()].filter(({ carriedTo }) => carriedTo !== undefined);
-    this.#carrier?.settle(carried.map(({ key }) => key));
+    this.#carrier?.settle(carried.map(({ carryKey }) => carryKey));
   }
 
   async keep(
@@ -341,7 +341,7 @@ export class Keeper implements LeaseKeeping, AsyncDisposable {
     this.#leases.delete(key);
     this.#agenda.delete(lease);
     lease.dropped = true;
-    this.#carrier?.release(key); // It may be about to be carried.
+    this.#carrier?.release(lease.carryKey); // It may be about to be carried.
     this.#siteOf.get(lease)?.remove(lease);
     return lease;
   }

@@ -4,6 +4,7 @@ import type { NatwardError } from '../errors.ts';
 import type { Family } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
+import { CLIENT_KEY } from './carrier.ts';
 import type { Line } from './gateway-watch.ts';
 import type { Intent, LeaseState, LeaseStatus } from './lease.ts';
 import type { Port } from './port.ts';
@@ -60,6 +61,11 @@ export class LeaseRecord {
     const { internalPort = 0, requestedExternalPort = 0 } = first?.mapping ?? {};
     this.port = follows ? { ...port, internalPort, externalPort: requestedExternalPort } : port;
     if (first !== undefined && !follows && wasCarried(port, first.mapping)) this.carry(internalPort);
+  }
+
+  /** By what its carrier knows it: those of the responder's clients are told apart. */
+  get carryKey(): string {
+    return this.intent.carry === 'always' ? `${CLIENT_KEY}${this.key}` : this.key;
   }
 
   /** It arrives on this port of this host from now on, and a rule takes it to where it was to go. */

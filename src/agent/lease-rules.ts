@@ -14,7 +14,7 @@ import { checkDescription } from '../forwarder/words.ts';
 import { formatEndpoint } from '../net/endpoint.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
-import type { Carriage, Carrier } from './carrier.ts';
+import { type Carriage, type Carrier, CLIENT_KEY } from './carrier.ts';
 import { carriedFrom, LeaseTable } from './lease-table.ts';
 
 /** The table that rules of leases stand in, beneath all others. */
@@ -238,7 +238,7 @@ export class LeaseRules implements Carrier {
   *#portsFor(id: string, { port, isFixed, protocols }: Carriage): Generator<number, undefined> {
     const old = this.#table.get(id);
     if (old !== undefined && !isFixed) yield carriedFrom(old);
-    yield port;
+    if (port !== undefined) yield port;
     if (isFixed) return;
     const starts = new Uint16Array(CARRY_TRIES);
     this.#options.fillRandom(new Uint8Array(starts.buffer));
@@ -296,6 +296,11 @@ function isOfOneRule(error: unknown): boolean {
 
 function leaseRuleId(key: string): string {
   return `lease-${key.replaceAll('/', '-')}`;
+}
+
+/** Reports whether it carries traffic to a client of the responder. */
+export function isOfClient({ id }: Pick<Rule, 'id'>): boolean {
+  return id.startsWith(leaseRuleId(CLIENT_KEY));
 }
 
 function leaseRule(id: string, port: number, { protocols, target, description }: Carriage): Rule {

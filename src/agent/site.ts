@@ -239,7 +239,7 @@ export class Site implements AsyncDisposable, WatchListener {
       return await ask();
     } catch (error) {
       // Not to here either: next time it is asked for as it was wanted.
-      if (!lease.dropped) this.#context.carrier?.release(lease.key);
+      if (!lease.dropped) this.#context.carrier?.release(lease.carryKey);
       lease.carriedTo = undefined;
       lease.port = port;
       throw error;
@@ -251,9 +251,10 @@ export class Site implements AsyncDisposable, WatchListener {
     // What maps only to the same number is asked for just that.
     const isFixed = intent.host === undefined;
     try {
-      const internalPort = await this.#context.carrier?.carry(lease.key, {
+      const internalPort = await this.#context.carrier?.carry(lease.carryKey, {
         protocols: port.protocols,
-        port: isFixed ? port.externalPort : port.internalPort,
+        // A client behind this host has no say in which of this host's ports it is.
+        port: isFixed ? port.externalPort : intent.carry === 'always' ? undefined : port.internalPort,
         isFixed,
         target,
         description: intent.spec,

@@ -1,6 +1,7 @@
 /** The rule engine of this process, as it was chosen, with the table that it carries out. */
 
 import { networkInterfaces } from 'node:os';
+import { isOfClient } from '../agent/lease-rules.ts';
 import { watchObstacles } from '../agent/obstacle-watch.ts';
 import type { RuleMemory } from '../agent/rule-memory.ts';
 import { Steering } from '../agent/steering.ts';
@@ -83,7 +84,8 @@ async function engineFor(
     fileLimit: fileLimit(),
     kernelCan: kernelCan(kernel),
   });
-  return kernel instanceof KernelEngine ? new SharedEngine(kernel, relay) : relay;
+  // Docker's and libvirt's firewalls drop what is forwarded to their guests unasked; what the relay sends is this host's own.
+  return kernel instanceof KernelEngine ? new SharedEngine(kernel, relay, isOfClient) : relay;
 }
 
 /** For the words of the relay's refusals. */

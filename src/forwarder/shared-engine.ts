@@ -17,10 +17,17 @@ import {
   type Shortcoming,
 } from './engine.ts';
 import type { KernelEngine } from './nftables/engine.ts';
+import { RELAY } from './nftables/shortcoming.ts';
 import type { Relay } from './relay/engine.ts';
 import type { Rule } from './rule.ts';
 import type { Table } from './table.ts';
 import { formatRule } from './text.ts';
+
+const LEFT_TO_RELAY: Shortcoming = {
+  field: 'rule',
+  reason: 'it is left to the relay',
+  advice: RELAY,
+};
 
 export class SharedEngine implements ForwardEngine {
   readonly name = 'nftables';
@@ -31,12 +38,12 @@ export class SharedEngine implements ForwardEngine {
   #relayed: Table = [];
   #turn: Promise<unknown> = Promise.resolve();
 
-  /** Both end with it. */
-  constructor(kernel: KernelEngine, relay: Relay) {
+  /** Both end with it. `isRelayed`: rules that the kernel could carry, and is not to. */
+  constructor(kernel: KernelEngine, relay: Relay, isRelayed: (rule: Rule) => boolean = () => false) {
     this.#kernel = kernel;
     this.#relay = relay;
     this.#engines = {
-      kernel: (rule) => kernel.shortcoming(rule),
+      kernel: (rule) => (isRelayed(rule) ? LEFT_TO_RELAY : kernel.shortcoming(rule)),
       relay: (rule) => relay.shortcoming(rule),
     };
   }
@@ -48,7 +55,7 @@ export class SharedEngine implements ForwardEngine {
   carriedBy(rule: Rule): readonly EngineName[] {
     const assigned = this.#assigned.get(rule.id);
     if (typeof assigned === 'string') return [assigned];
-    return [this.#kernel.shortcoming(rule) === undefined ? 'nftables' : 'relay'];
+    return [this.#engines.kernel(rule) === undefined ? 'nftables' : 'relay'];
   }
 
   apply(table: Table, options: ApplyOptions): Promise<ApplyReport> {

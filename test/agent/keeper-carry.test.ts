@@ -25,7 +25,7 @@ class TestCarrier implements Carrier {
     this.asked.push(carriage);
     await this.held;
     const known = this.carried.get(key)?.from;
-    const wanted = carriage.isFixed ? carriage.port : (known ?? carriage.port);
+    const wanted = (carriage.isFixed ? carriage.port : (known ?? carriage.port)) ?? 20_000;
     if (this.taken.has(wanted) && carriage.isFixed) {
       throw new NatwardError('CONFLICT', `another program listens on TCP ${wanted}`, { advice: 'End it.' });
     }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { allServices, decodeDescription } from '../../src/wire/description.ts';
+import type { EmbeddedGateway } from '../../src/responder/gateway.ts';
 import { nextSeq } from '../../src/wire/gena.ts';
 import { parseXml } from '../../src/wire/xml.ts';
 import { addMapping, http, outerValues, pcpMap, soap } from './support/client.ts';
@@ -8,6 +9,18 @@ import { gatewayFor } from './support/gateway.ts';
 import { gena, sent, subscribe, Subscriber } from './support/subscriber.ts';
 
 const NT = 'upnp:event';
+
+/** And lets the time go by until the first message is under way. */
+async function subscribeBy(
+  clock: StillClock,
+  gateway: EmbeddedGateway,
+  subscriber: Subscriber,
+): Promise<string> {
+  const sid = await subscribe(gateway, subscriber);
+  await expect.poll(() => clock.isDueWithin(200)).toBe(true);
+  await clock.advance(200);
+  return sid;
+}
 
 describe('a subscription', () => {
   test('is told of all evented variables at first, and of what changes from then on', async () => {
@@ -62,7 +75,7 @@ describe('a subscription', () => {
     const clock = new StillClock();
     const gateway = await gatewayFor({}, clock);
     await using subscriber = await Subscriber.open();
-    await subscribe(gateway, subscriber);
+    await subscribeBy(clock, gateway, subscriber);
     await sent(gateway, 1);
     await pcpMap(gateway, 8080, 18_080, { lifetimeSeconds: 120 });
     await clock.advance(200);
@@ -77,7 +90,7 @@ describe('a subscription', () => {
     const clock = new StillClock();
     const gateway = await gatewayFor({}, clock);
     await using subscriber = await Subscriber.open();
-    await subscribe(gateway, subscriber);
+    await subscribeBy(clock, gateway, subscriber);
     await sent(gateway, 1);
     for (let port = 1; port <= 20; port++) await addMapping(gateway, 18_000 + port, port);
     await clock.advance(200);
@@ -104,7 +117,7 @@ describe('a subscription', () => {
     const clock = new StillClock();
     const gateway = await gatewayFor({}, clock);
     await using subscriber = await Subscriber.open();
-    const SID = await subscribe(gateway, subscriber);
+    const SID = await subscribeBy(clock, gateway, subscriber);
     await sent(gateway, 1);
     await clock.advance(1_799_000);
     const renewed = await gena(gateway, 'SUBSCRIBE', { SID, TIMEOUT: 'Second-100' });
@@ -154,7 +167,7 @@ describe('a subscription', () => {
     const gateway = await gatewayFor({}, clock);
     await using subscriber = await Subscriber.open();
     subscriber.status = 500;
-    const SID = await subscribe(gateway, subscriber);
+    const SID = await subscribeBy(clock, gateway, subscriber);
     for (let count = 1; count <= 3; count++) {
       expect(await subscriber.wait(count)).toMatchObject({ seq: 0 });
       await sent(gateway, count);
@@ -169,7 +182,7 @@ describe('a subscription', () => {
     const clock = new StillClock();
     const gateway = await gatewayFor({}, clock);
     await using subscriber = await Subscriber.open();
-    await subscribe(gateway, subscriber);
+    await subscribeBy(clock, gateway, subscriber);
     await sent(gateway, 1);
     subscriber.status = 503;
     gateway.changeExternalAddress('203.0.113.9');
@@ -187,7 +200,7 @@ describe('a subscription', () => {
     const gateway = await gatewayFor({}, clock);
     await using subscriber = await Subscriber.open();
     subscriber.status = undefined;
-    await subscribe(gateway, subscriber);
+    await subscribeBy(clock, gateway, subscriber);
     await subscriber.wait(1);
     expect(gateway.counters['gena notify']).toBeUndefined();
     await clock.advance(5_000);

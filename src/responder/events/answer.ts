@@ -12,6 +12,8 @@ import type { Site } from '../site.ts';
 import type { Publisher } from './publisher.ts';
 import type { Subscription } from './subscriptions.ts';
 
+/** A subscriber reads the answer on one connection, and the message on another. */
+const FIRST_MESSAGE_MS = 200;
 const HTTP_PORT = 80;
 /** Below are services that the hosts behind a NAT, which is one address, would not want called for each other. */
 const FIRST_FREE_PORT = 1024;
@@ -45,8 +47,15 @@ export function answerGena(
       const place = { service, source, ownAddress: request.address, callbacks: called };
       const subscription = subscriptions.add(place, wish.timeoutSeconds);
       if (subscription === undefined) return plainAnswer(503);
-      // UDA 2.0, section 4.1.2: the first message comes after this answer.
-      return accepted(subscription, () => publisher.tell(subscription));
+      // UDA 2.0, section 4.1.2: the first message comes after this answer, and GUPnP loses one that it reads before.
+      return accepted(subscription, () => {
+        site.clock.sleep(FIRST_MESSAGE_MS, site.closing).then(
+          () => {
+            if (subscriptions.has(subscription)) publisher.tell(subscription);
+          },
+          () => undefined, // It closes.
+        );
+      });
     }
     default: {
       const subscription = subscriptions.find(wish.sid, service, source);

@@ -83,6 +83,20 @@ describeLab('the gateway for other programs', { inner: true }, (lab) => {
       await untilOuter(lab());
     });
 
+    test('has no say in which port of this host its traffic comes in by', async () => {
+      // Where others of its network may ask for names.
+      await gateway.upnpc('inner1', '-a', inner1, '53', '8080', 'udp', '600');
+      const server = await lab().serve({ ns: 'inner1', port: 53, protocol: 'udp', address: inner1 });
+      const asked = (ns: Place, to: string) =>
+        lab().ask(53, 'udp', Buffer.from('ping'), { ns, to, timeoutMs: 500 });
+      expect(await asked('inner2', inner0)).toBeTypeOf('string');
+      expect(await asked('gw', lanAddress)).toBeTypeOf('string');
+      expect(await lab().connectFromWan(8080, 'udp')).toBe('hello');
+      await server.stop();
+      await gateway.upnpc('inner1', '-d', '8080', 'udp');
+      await untilOuter(lab());
+    });
+
     test('is answered by address alone: no web page of a name that leads here reads anything', async () => {
       const ask = (host: string) =>
         lab().ask(httpPort(), 'tcp', description(host), { ns: 'inner1', to: inner0 }).then(String);

@@ -27,7 +27,7 @@ import type { Random } from './random.ts';
 import { MemoryDatagrams, MemoryStream } from './sockets.ts';
 
 export const GATEWAY = '127.1.0.1';
-export const GATEWAY_6 = 'fd00:1::1';
+const GATEWAY_6 = 'fd00:1::1';
 const NETWORKS = [
   { address: GATEWAY, prefixLength: 24 },
   { address: GATEWAY_6, prefixLength: 64 },

@@ -35,6 +35,11 @@ export class StillClock implements Clock {
     });
   }
 
+  /** Reports whether anybody waits who will be woken within that time. */
+  isDueWithin(ms: number): boolean {
+    return [...this.#sleepers].some(({ dueMs }) => dueMs <= this.#nowMs + ms);
+  }
+
   /** Moves on, wakes whoever is due, and lets them do what they woke for. */
   async advance(ms: number): Promise<void> {
     this.#nowMs += ms;
