@@ -103,6 +103,19 @@ export function foundTargets(root: Device, searched: string): readonly SearchTar
   });
 }
 
+/** All that a control point may have found: by lower versions as well, by which it then knows the device. */
+export function everFoundTargets(root: Device): readonly SearchTarget[] {
+  return searchTargets(root).flatMap(({ target, usn }) => {
+    const lower: SearchTarget[] = [];
+    const { type, version = 0 } = versioned(target) ?? {};
+    for (let older = version - 1; older > 0; older--) {
+      const searched = `${type}:${older}`;
+      lower.push({ target: searched, usn: usn.replace(target, searched) });
+    }
+    return [{ target, usn }, ...lower];
+  });
+}
+
 function versioned(target: string): { readonly type: string; readonly version: number } | undefined {
   const [, type, version] = /^(urn:[^:]+:(?:device|service):[^:]+):(\d{1,3})$/.exec(target) ?? [];
   return type === undefined ? undefined : { type, version: Number(version) };

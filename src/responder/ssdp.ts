@@ -19,7 +19,7 @@ import {
 } from '../wire/ssdp.ts';
 import { aimMulticast, bindDatagram, closeDatagram, interfaceOf, sendDatagram } from './datagram.ts';
 import { sendAnswer, sendFrom } from './decoys.ts';
-import { deviceTree, foundTargets, searchTargets } from './device-tree.ts';
+import { deviceTree, everFoundTargets, foundTargets, searchTargets } from './device-tree.ts';
 import { type HttpSide, SERVER_NAME } from './http.ts';
 import { SearchLoad } from './search-load.ts';
 import { exchanged, type Site } from './site.ts';
@@ -72,7 +72,8 @@ export class SsdpSide {
     const socket = this.#own[index];
     if (address === undefined || socket === undefined) return;
     const group = family(address) === 6 ? bracketed(SSDP_IPV6[0]) : SSDP_IPV4;
-    for (const { target, usn } of searchTargets(deviceTree(this.#site, address))) {
+    const tree = deviceTree(this.#site, address);
+    for (const { target, usn } of kind === 'byebye' ? everFoundTargets(tree) : searchTargets(tree)) {
       const message = this.#notification(kind, { notificationType: target, usn }, address);
       await sendDatagram(socket, encodeSsdp(message, group), to);
     }

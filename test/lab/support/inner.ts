@@ -14,7 +14,8 @@ export type InnerPlace = Extract<Place, `inner${number}`>;
 
 /** What carries the traffic on. */
 export const ENGINES = ['relay', 'nftables'] as const;
-export type Engine = (typeof ENGINES)[number];
+/** `auto` leaves clients to the relay, where there is the kernel's engine as well. */
+export type Engine = (typeof ENGINES)[number] | 'auto';
 
 export interface RespondOptions {
   readonly engine?: Engine;

@@ -237,7 +237,7 @@ function judge(one: Shot, [bytes]: readonly Uint8Array[], scene: Scene): Verdict
     const whole = asked === undefined ? undefined : answers[0];
     if (whole !== undefined && asked !== undefined) {
       if (answers.length !== 1) faults.push(`${answers.length} answers to one request`);
-      if (scene.isAlone) faults.push(...grantFaults(asked, whole.status, scene));
+      if (scene.isAlone) faults.push(...grantFaults(asked, source.address, whole.status, scene));
     }
   } catch (error) {
     faults.push(`an answer that nobody can read: ${String(error)}`);
@@ -247,6 +247,7 @@ function judge(one: Shot, [bytes]: readonly Uint8Array[], scene: Scene): Verdict
 
 function grantFaults(
   { action, values }: NonNullable<SoapShot['asked']>,
+  requester: string,
   status: number,
   { after }: Scene,
 ): string[] {
@@ -259,7 +260,7 @@ function grantFaults(
   if (action === 'DeletePortMapping' && there !== undefined) return ['deleted, and in the table'];
   if (action !== 'AddPortMapping') return [];
   const isAsAsked =
-    there?.internalClient === values['NewInternalClient'] &&
+    there?.internalClient === (values['NewInternalClient'] || requester) &&
     String(there?.internalPort) === values['NewInternalPort']?.trim();
   return isAsAsked ? [] : ['granted, and not in the table'];
 }
