@@ -10,10 +10,13 @@ import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 import type { Hook } from './hooks/hook.ts';
 import type { MapAsk } from './map.ts';
 
-/** Who asked: a person at a terminal, the configuration file, or a program by its own name. */
+/** Who asked: a person at a terminal, the configuration file, a client of the responder, or a program by its own name. */
 export type Owner = string;
 export const USER_OWNER: Owner = 'user';
 export const CONFIG_OWNER: Owner = 'config';
+export const RESPONDER_OWNER: Owner = 'responder';
+/** Programs have other names. */
+export const OWN_OWNERS: readonly Owner[] = [CONFIG_OWNER, RESPONDER_OWNER];
 
 /** How a client of the responder asked for it. */
 export interface IntentClient {

@@ -3,9 +3,8 @@
 import type { IpAddress } from '../net/address.ts';
 import type { MappingProtocol } from '../net/protocol.ts';
 import type { InnerNetwork, Responder } from '../responder/responder.ts';
-import type { LeaseStatus } from './lease.ts';
+import { type LeaseStatus, RESPONDER_OWNER } from './lease.ts';
 import { isIn } from './respond-obstacle.ts';
-import { RESPONDER_OWNER } from './upstream.ts';
 
 /** A responder that runs. */
 export interface ResponderStatus {

@@ -16,11 +16,10 @@ import { OVER } from '../system/clock.ts';
 import type { NetworkState } from '../system/routes.ts';
 import type { System } from '../system/system.ts';
 import type { Keeper } from './keeper.ts';
-import type { GatewayStatus, LeaseStatus } from './lease.ts';
+import { type GatewayStatus, type LeaseStatus, RESPONDER_OWNER } from './lease.ts';
 import { HIGHEST_MAX_MAPPINGS, type RespondSection, rightsFrom } from './respond-config.ts';
 import { isIn, obstacleOf } from './respond-obstacle.ts';
 import { type RespondingStatus, type ResponderStatus, statusesOf } from './responder-status.ts';
-import { RESPONDER_OWNER } from './upstream.ts';
 
 export interface RespondingOptions {
   readonly system: Pick<System, 'clock' | 'network' | 'networkLookMs'>;

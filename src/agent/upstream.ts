@@ -22,10 +22,7 @@ import type {
 import type { Clock } from '../system/clock.ts';
 import type { AgentEvent } from './events.ts';
 import type { Keeper } from './keeper.ts';
-import type { Intent, KeepRequest, LeaseStatus } from './lease.ts';
-
-/** Whose leases they are. */
-export const RESPONDER_OWNER = 'responder';
+import { type Intent, type KeepRequest, type LeaseStatus, RESPONDER_OWNER } from './lease.ts';
 
 /** A client over SOAP waits not much longer, and one over PCP asks again. */
 const ANSWER_MS = 6000;

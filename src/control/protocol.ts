@@ -16,7 +16,7 @@ export type {
   RuleStatus,
 } from '../agent/rule-keeping.ts';
 export { PAUSED, PAUSED_ADVICE, type PauseReport } from '../agent/rule-pause.ts';
-export { RESPONDER_OWNER } from '../agent/upstream.ts';
+export { RESPONDER_OWNER } from '../agent/lease.ts';
 export type { GatewayReport, OwnMapping } from '../agent/survey.ts';
 export type { Released, UnmapReport } from '../agent/unmap.ts';
 export type { Offer } from '../discovery/gateway.ts';

@@ -16,6 +16,7 @@ import {
   type KeepRequest,
   type LeaseStatus,
   type Owner,
+  OWN_OWNERS,
   USER_OWNER,
 } from '../agent/lease.ts';
 import { NatwardError } from '../errors.ts';
@@ -242,7 +243,16 @@ export const keepBodySchema: v.GenericSchema<unknown, KeepBody> = of<KeepBody>('
       ),
       `What to keep; together at most ${MAX_LEASES} ports, TCP and UDP counted each.`,
     ),
-    owner: described(v.optional(word(64), USER_OWNER), 'Who asks: a program gives its own name.'),
+    owner: described(
+      v.optional(
+        v.pipe(
+          word(64),
+          v.check((name) => !OWN_OWNERS.includes(name), 'is a name that natward itself has'),
+        ),
+        USER_OWNER,
+      ),
+      'Who asks: a program gives its own name.',
+    ),
     timeoutMs: described(
       v.optional(whole(0, MAX_TIMEOUT_MS), DEFAULT_TIMEOUT_MS),
       'How long to wait for each lease’s first answer; what has none by then is still kept.',

@@ -4,6 +4,7 @@
  */
 
 import { EventEmitter } from 'node:events';
+import { OWN_OWNERS, USER_OWNER } from '../agent/lease.ts';
 import type { MapFailure } from '../agent/map.ts';
 import type { Granted } from '../agent/port.ts';
 import type { GatewayReport, OwnMapping } from '../agent/survey.ts';
@@ -77,8 +78,8 @@ export interface AgentEvents {
 const DEFAULT_NAME = 'natward library';
 const DEFAULT_TIMEOUT_MS = 10_000;
 const MAX_NAME_LENGTH = 64;
-/** Owners of the agent's own. */
-const TAKEN_NAMES: ReadonlySet<string> = new Set(['config', 'user']);
+/** By which natward itself is known. */
+const TAKEN_NAMES: ReadonlySet<string> = new Set([USER_OWNER, ...OWN_OWNERS]);
 
 /**
  * One app's agent. It keeps no process alive that waits for nothing, has no state beyond itself, and writes nothing to disk

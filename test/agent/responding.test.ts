@@ -1,12 +1,11 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { parseConfig } from '../../src/agent/config.ts';
 import { EventLog } from '../../src/agent/events.ts';
-import type { GatewayStatus, Intent, LeaseStatus } from '../../src/agent/lease.ts';
+import { type GatewayStatus, type Intent, type LeaseStatus, RESPONDER_OWNER } from '../../src/agent/lease.ts';
 import { defaultSection, type RespondSection } from '../../src/agent/respond-config.ts';
 import { Responding } from '../../src/agent/responding.ts';
 import type { ResponderStatus } from '../../src/agent/responder-status.ts';
 import { parseSpec } from '../../src/agent/spec.ts';
-import { RESPONDER_OWNER } from '../../src/agent/upstream.ts';
 import { NatwardError } from '../../src/errors.ts';
 import { family, type IpAddress } from '../../src/net/address.ts';
 import type { ResponderOptions } from '../../src/responder/responder.ts';

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Carriage, Carrier } from '../../src/agent/carrier.ts';
-import { LeaseUpstream, RESPONDER_OWNER } from '../../src/agent/upstream.ts';
+import { RESPONDER_OWNER } from '../../src/agent/lease.ts';
+import { LeaseUpstream } from '../../src/agent/upstream.ts';
 import type { Restored, UpstreamNews, UpstreamWish } from '../../src/responder/upstream.ts';
 import { keeperFor, type KeeperScene } from './keeping.ts';
 

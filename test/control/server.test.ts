@@ -110,6 +110,7 @@ describe('a question that is not in order', () => {
     [PATHS.leases, { requests: [] }, 'requests'],
     [PATHS.leases, { ...KEEP, onwer: 'backup' }, 'onwer'],
     [PATHS.leases, { ...KEEP, owner: 'x'.repeat(65) }, 'owner'],
+    [PATHS.leases, { ...KEEP, owner: 'responder' }, 'owner: is a name that natward itself has'],
     [PATHS.leases, { ...KEEP, timeoutMs: 1e9 }, 'timeoutMs'],
     [PATHS.leases, { requests: [REQUEST, { ...REQUEST, lifetimeSeconds: 0 }] }, 'requests.1.lifetimeSeconds'],
     [PATHS.leases, { requests: [{ ...REQUEST, protocols: ['tcp', 'tcp'] }] }, 'requests.0.protocols'],
