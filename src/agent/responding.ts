@@ -6,7 +6,9 @@
 
 import { createHash } from 'node:crypto';
 import { isNatwardError, NatwardError } from '../errors.ts';
+import type { FencedPlace } from '../forwarder/nftables/fence.ts';
 import { type IpAddress, withoutZone } from '../net/address.ts';
+import type { MappingProtocol } from '../net/protocol.ts';
 import { LeaseGrants } from '../responder/lease-grants.ts';
 import { LeasePinholes } from '../responder/lease-pinholes.ts';
 import type { InnerNetwork, Responder, ResponderOptions } from '../responder/responder.ts';
@@ -15,6 +17,8 @@ import type { Upstream } from '../responder/upstream.ts';
 import { OVER } from '../system/clock.ts';
 import type { NetworkState } from '../system/routes.ts';
 import type { System } from '../system/system.ts';
+import { GATEWAY_PORT } from '../wire/natpmp.ts';
+import { SSDP_PORT } from '../wire/ssdp.ts';
 import type { Keeper } from './keeper.ts';
 import { type GatewayStatus, type LeaseStatus, RESPONDER_OWNER } from './lease.ts';
 import { HIGHEST_MAX_MAPPINGS, type RespondSection, rightsFrom } from './respond-config.ts';
@@ -25,6 +29,11 @@ export interface RespondingOptions {
   readonly system: Pick<System, 'clock' | 'network' | 'networkLookMs'>;
   readonly keeper: Pick<Keeper, 'drop' | 'intents' | 'log' | 'status' | 'warn'>;
   readonly start: (options: ResponderOptions) => Promise<Responder>;
+  /**
+   * Has hosts of other interfaces kept from speaking as clients of these. Told before anybody is answered there, now and
+   * then, and of none at the end. What goes wrong with it is its own to tell.
+   */
+  readonly fence: (places: readonly FencedPlace[]) => Promise<void>;
   /** Made when there is the first section: it has the outer gateway looked at. */
   readonly upstream: () => Upstream;
   readonly hostName: string;
@@ -55,8 +64,11 @@ const RETRY_MS = 5000;
 const SETTLING_MS = 5000;
 /** The keeper's gateways are looked at when something has happened to one, and after so many looks at the network. */
 const GATEWAY_LOOKS = 30;
+/** The fence is told again after so many: whoever loads a firewall may have flushed all tables. */
+const FENCE_LOOKS = 30;
 const MAX_KNOWN_RIGHTS = 4096;
 const MAX_NAME_LENGTH = 63;
+const NO_FENCE = '[]';
 
 export class Responding implements RespondingStatus, AsyncDisposable {
   readonly #options: RespondingOptions;
@@ -73,6 +85,9 @@ export class Responding implements RespondingStatus, AsyncDisposable {
   #own: ReadonlySet<IpAddress> = new Set();
   #gateways: readonly GatewayStatus[] = [];
   #gatewayLooks = 0;
+  /** As it was told last, as text. */
+  #fenced = NO_FENCE;
+  #fenceLooks = 0;
 
   constructor(options: RespondingOptions) {
     this.#options = options;
@@ -103,6 +118,8 @@ export class Responding implements RespondingStatus, AsyncDisposable {
     const { keeper } = this.#options;
     const stale = keeper.intents.filter(({ owner }) => owner === RESPONDER_OWNER);
     if (stale.length === 0) return;
+    // Where there were clients there was a fence; an agent that was killed has left it.
+    void this.#options.fence([]);
     const selectors = stale.map(({ id }) => ({ kind: 'id' as const, text: id, id }));
     void keeper.drop(selectors, { signal: this.#over.signal });
   }
@@ -156,10 +173,29 @@ export class Responding implements RespondingStatus, AsyncDisposable {
     for (const place of places) this.#situate(place, network);
     if (this.#isReviewDue) this.#shared?.grants.review((client) => this.#mayNothing(client));
     this.#isReviewDue = false;
+    // Nobody answers without the fence, neither at the start nor at the end.
+    for (const place of places) if (place.obstacle !== undefined) await this.#stop(place);
+    await this.#fence(places);
     for (const place of places) {
       if (this.#over.signal.aborted) return;
       await this.#attend(place);
     }
+  }
+
+  /** Around those that are tried in vain as well: they may begin at any time. */
+  async #fence(places: readonly Place[]): Promise<void> {
+    const fenced = places.flatMap(({ section, networks }): readonly FencedPlace[] => {
+      if (networks.length === 0) return [];
+      const { interface: name, protocols } = section;
+      return [
+        { interface: name, addresses: networks.map(({ address }) => address), ports: udpPortsOf(protocols) },
+      ];
+    });
+    const text = JSON.stringify(fenced);
+    if (text === this.#fenced && (fenced.length === 0 || this.#fenceLooks-- > 0)) return;
+    this.#fenced = text;
+    this.#fenceLooks = FENCE_LOOKS;
+    await this.#options.fence(fenced);
   }
 
   #place(section: RespondSection): Place {
@@ -192,7 +228,6 @@ export class Responding implements RespondingStatus, AsyncDisposable {
   async #attend(place: Place): Promise<void> {
     const { section, networks, obstacle } = place;
     if (obstacle !== undefined) {
-      await this.#stop(place);
       this.#tell(place, obstacle);
       return;
     }
@@ -301,6 +336,7 @@ export class Responding implements RespondingStatus, AsyncDisposable {
     this.#wake.abort(OVER);
     await this.#running;
     await Promise.all([...this.#places.values()].map((place) => this.#stop(place)));
+    await this.#fence([]);
     this.#shared?.grants.close();
     this.#shared?.pinholes.close();
   }
@@ -308,6 +344,14 @@ export class Responding implements RespondingStatus, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function udpPortsOf(protocols: readonly MappingProtocol[]): readonly number[] {
+  const isSpoken = (one: MappingProtocol): boolean => protocols.includes(one);
+  return [
+    ...(isSpoken('pcp') || isSpoken('natpmp') ? [GATEWAY_PORT] : []),
+    ...(isSpoken('upnp') ? [SSDP_PORT] : []),
+  ];
 }
 
 /** The code of the system is somewhere beneath. */

@@ -60,10 +60,13 @@ export class HttpListener {
         connectionsCheckingInterval: limits.watchMs,
         // Some control points leave it out.
         requireHostHeader: false,
-        noDelay: true,
+        // An answer is one write: there is nothing to wait for.
+        noDelay: false,
       },
       (incoming, outgoing) => void this.#receive(incoming, outgoing),
     );
+    // Who has sent all of his request may close his half; the outer gateway may take its time with the answer.
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
     this.#server.on('connection', (socket: Socket) => this.#meet(socket));
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
       if (!socket.writable || error.code === 'ECONNRESET') socket.destroy();
@@ -197,7 +200,7 @@ function requestOf(
   return {
     method,
     path: url,
-    headers: new Map(Object.entries(headers).map(([name, value]) => [name, String(value)])),
+    header: (name) => headers[name]?.toString(),
     body,
     source,
     peer,
@@ -209,14 +212,20 @@ function requestOf(
 }
 
 /** undefined: too large. Rejects where the connection breaks. */
-async function bodyOf(incoming: IncomingMessage): Promise<string | undefined> {
-  if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) return undefined;
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of incoming as AsyncIterable<Uint8Array>) {
-    bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) return undefined;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
+function bodyOf(incoming: IncomingMessage): Promise<string | undefined> {
+  if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) return Promise.resolve(undefined);
+  return new Promise((resolve, reject) => {
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    incoming.on('data', (chunk: Uint8Array) => {
+      bytes += chunk.length;
+      if (bytes > MAX_BODY_BYTES) resolve(undefined);
+      else chunks.push(chunk);
+    });
+    incoming.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
+    incoming.on('error', reject);
+    incoming.on('close', () => {
+      if (!incoming.complete) reject(new Error('the request broke off'));
+    });
+  });
 }

@@ -7,8 +7,8 @@ export interface HttpRequest {
   readonly method: string;
   /** Path and query. */
   readonly path: string;
-  /** By their names in lower case. */
-  readonly headers: ReadonlyMap<string, string>;
+  /** A header's value, by its name in lower case. */
+  readonly header: (name: string) => string | undefined;
   readonly body: string;
   /** Who asks. */
   readonly source: IpAddress;

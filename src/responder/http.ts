@@ -90,7 +90,7 @@ export class HttpSide {
   #kind(request: HttpRequest): string {
     const path = this.#route(request.path);
     if (request.method === 'POST') {
-      const action = soapActionOf(request.headers.get('soapaction'))?.action;
+      const action = soapActionOf(request.header('soapaction'))?.action;
       return action !== undefined && isActionName(action) ? `soap ${action}` : 'soap other';
     }
     if (request.method === 'SUBSCRIBE' || request.method === 'UNSUBSCRIBE') {
@@ -105,7 +105,7 @@ export class HttpSide {
   }
 
   async #reply(request: HttpRequest): Promise<HttpReply> {
-    const reply = isLiteral(request.headers.get('host')) ? await this.#found(request) : plainAnswer(400);
+    const reply = isLiteral(request.header('host')) ? await this.#found(request) : plainAnswer(400);
     return this.#site.hooks.all('http').reduce((changed, change) => change(changed, request), reply);
   }
 
@@ -114,7 +114,7 @@ export class HttpSide {
     const called = this.#services.find((service) => controlPath(service) === path);
     if (called !== undefined) {
       if (request.method !== 'POST') return plainAnswer(405, { Allow: 'POST' });
-      if (!isXml(request.headers.get('content-type'))) return plainAnswer(415);
+      if (!isXml(request.header('content-type'))) return plainAnswer(415);
       return answerSoap(request, called, this.#site);
     }
     const watched = this.#services.find((service) => eventPath(service) === path);

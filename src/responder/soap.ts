@@ -18,7 +18,7 @@ export function soapActionOf(header: string | undefined): { type: string; action
 }
 
 export async function answerSoap(request: HttpRequest, service: Service, site: Site): Promise<HttpReply> {
-  const called = soapActionOf(request.headers.get('soapaction'));
+  const called = soapActionOf(request.header('soapaction'));
   if (called === undefined) return plainAnswer(400);
   const { type, action } = called;
   const version = calledVersion(type, service, site);

@@ -34,19 +34,19 @@ const CALLBACK =
 /** Reads SUBSCRIBE or UNSUBSCRIBE. Header names are in lower case. */
 export function decodeGena(
   method: 'SUBSCRIBE' | 'UNSUBSCRIBE',
-  headers: ReadonlyMap<string, string>,
+  header: (name: string) => string | undefined,
 ): GenaRequest {
-  const [sid, type, callback] = [headers.get('sid'), headers.get('nt'), headers.get('callback')];
+  const [sid, type, callback] = [header('sid'), header('nt'), header('callback')];
   if (sid !== undefined) {
     if (type !== undefined || callback !== undefined) return { kind: 'refused', status: 400 };
     if (method === 'UNSUBSCRIBE') return { kind: 'unsubscribe', sid };
-    return { kind: 'renew', sid, timeoutSeconds: secondsOf(headers.get('timeout')) };
+    return { kind: 'renew', sid, timeoutSeconds: secondsOf(header('timeout')) };
   }
   if (method === 'UNSUBSCRIBE' || type?.toLowerCase() !== 'upnp:event')
     return { kind: 'refused', status: 412 };
   const callbacks = callbacksOf(callback ?? '');
   if (callbacks.length === 0) return { kind: 'refused', status: 412 };
-  return { kind: 'subscribe', callbacks, timeoutSeconds: secondsOf(headers.get('timeout')) };
+  return { kind: 'subscribe', callbacks, timeoutSeconds: secondsOf(header('timeout')) };
 }
 
 /** Those of the URLs in `<...><...>` that are HTTP at a literal address. */

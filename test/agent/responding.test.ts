@@ -70,6 +70,8 @@ interface Scene {
   readonly log: EventLog;
   /** What was started and closed, in order: `+docker0 172.17.0.1`, `-docker0`. */
   readonly done: string[];
+  /** The same, and what the fence was told: `fence docker0 172.17.0.1 5351`. */
+  readonly steps: string[];
   readonly started: ResponderOptions[];
   /** What does not go well, by its key. */
   readonly warnings: Map<string, string>;
@@ -86,6 +88,7 @@ function sceneOf(start: Partial<Pick<Scene, 'network' | 'gateways' | 'intents'>>
   const clock = new TestClock();
   const log = new EventLog(() => clock.now());
   const done: string[] = [];
+  const steps: string[] = [];
   const started: ResponderOptions[] = [];
   const warnings = new Map<string, string>();
   const told: string[] = [];
@@ -114,8 +117,12 @@ function sceneOf(start: Partial<Pick<Scene, 'network' | 'gateways' | 'intents'>>
       if (scene.refusal !== undefined) throw scene.refusal;
       started.push(options);
       const addresses = options.networks.map(({ address }) => address);
-      done.push(`+${options.interface} ${addresses.join(' ')}`);
-      const close = async () => void done.push(`-${options.interface}`);
+      const did = (what: string) => {
+        done.push(what);
+        steps.push(what);
+      };
+      did(`+${options.interface} ${addresses.join(' ')}`);
+      const close = async () => did(`-${options.interface}`);
       return {
         interface: options.interface,
         addresses,
@@ -123,6 +130,10 @@ function sceneOf(start: Partial<Pick<Scene, 'network' | 'gateways' | 'intents'>>
         close,
         [Symbol.asyncDispose]: close,
       };
+    },
+    async fence(places) {
+      const around = places.map((one) => [one.interface, ...one.addresses, ...one.ports].join(' '));
+      steps.push(`fence ${around.join(', ') || 'none'}`);
     },
     upstream: () => new TestUpstream(),
     hostName: 'nas',
@@ -137,6 +148,7 @@ function sceneOf(start: Partial<Pick<Scene, 'network' | 'gateways' | 'intents'>>
     refusal: undefined,
     log,
     done,
+    steps,
     started,
     warnings,
     told,
@@ -290,6 +302,81 @@ describe('the way to the outer gateway', () => {
     scene.log.emit({ type: 'gateway-up', gateway });
     await scene.pass(1000);
     expect(scene.done).toEqual(['+docker0 172.17.0.1', '-docker0']);
+  });
+});
+
+describe('the fence', () => {
+  const FENCE = 'fence docker0 172.17.0.1 5351 1900';
+
+  test('stands before anybody is answered, as long as anybody is, and is gone after the last one', async () => {
+    const scene = sceneOf();
+    await scene.configure(docker0);
+    const virbr0 = defaultSection('virbr0');
+    await scene.configure(docker0, virbr0);
+    await scene.configure(virbr0);
+    await scene.responding.close();
+    expect(scene.steps).toEqual([
+      FENCE,
+      '+docker0 172.17.0.1',
+      `${FENCE}, virbr0 192.168.122.1 5351 1900`,
+      '+virbr0 192.168.122.1',
+      '-docker0',
+      'fence virbr0 192.168.122.1 5351 1900',
+      '-virbr0',
+      'fence none',
+    ]);
+  });
+
+  test('is about the ports that are open', async () => {
+    const scene = sceneOf();
+    await scene.configure(sectionOf('protocols = ["natpmp"]'));
+    await scene.configure(sectionOf('protocols = ["upnp"]'));
+    expect(scene.steps.filter((step) => step.startsWith('fence'))).toEqual([
+      'fence docker0 172.17.0.1 5351',
+      'fence docker0 172.17.0.1 1900',
+    ]);
+  });
+
+  test('goes with the interface, after whoever answers there, and comes back with its address', async () => {
+    const scene = sceneOf();
+    await scene.configure(docker0);
+    scene.network = { ...scene.network, addresses: [ETH0] };
+    await scene.pass(1000);
+    scene.network = { ...scene.network, addresses: [ETH0, addressOf('docker0', '172.18.0.1/16')] };
+    await scene.pass(1000);
+    expect(scene.steps.slice(2)).toEqual([
+      '-docker0',
+      'fence none',
+      'fence docker0 172.18.0.1 5351 1900',
+      '+docker0 172.18.0.1',
+    ]);
+  });
+
+  test('stays while a responder is tried in vain', async () => {
+    const scene = sceneOf();
+    scene.refusal = new NatwardError('FAILED', 'bind EADDRINUSE');
+    await scene.configure(docker0);
+    await scene.pass(20_000);
+    expect(scene.steps).toEqual([FENCE]);
+  });
+
+  test('is told again every half minute, for somebody may have flushed all tables', async () => {
+    const scene = sceneOf();
+    await scene.configure(docker0);
+    await scene.pass(65_000);
+    expect(scene.steps.filter((step) => step === FENCE)).toHaveLength(3);
+  });
+
+  test('of an agent that was killed goes where nobody is answered any more', async () => {
+    const asked = { ...parseSpec('443:172.17.0.2:8443'), lifetimeSeconds: 7200, choice: 'any', hooks: [] };
+    const client = { ...asked, id: '11111111', owner: RESPONDER_OWNER } as const;
+    const scene = sceneOf({ intents: [client as Intent] });
+    await scene.configure();
+    expect(scene.steps).toEqual(['fence none']);
+    const other = sceneOf();
+    await other.configure();
+    await other.responding.close();
+    expect(other.steps).toEqual([]);
   });
 });
 

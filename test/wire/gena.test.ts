@@ -4,7 +4,7 @@ import { decodeGena, encodeNotify } from '../../src/wire/gena.ts';
 import { parseXml } from '../../src/wire/xml.ts';
 
 const subscribe = (headers: Record<string, string>) =>
-  decodeGena('SUBSCRIBE', new Map(Object.entries({ nt: 'upnp:event', ...headers })));
+  decodeGena('SUBSCRIBE', (name) => ({ nt: 'upnp:event', ...headers })[name]);
 
 describe('a subscription', () => {
   test('names callbacks and a timeout', () => {

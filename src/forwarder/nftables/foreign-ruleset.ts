@@ -4,6 +4,7 @@
  */
 
 import type { Family } from '../../net/address.ts';
+import { FENCE_NAME } from './fence.ts';
 
 /** An object of the listing, whatever it holds. */
 export type Json = Readonly<Record<string, unknown>>;
@@ -45,7 +46,8 @@ export interface ForeignRuleset {
   readonly baseChains: readonly BaseChain[];
 }
 
-const OWN_TABLE = 'natward';
+/** The fence of the responders drops what is for them alone. */
+const OWN_TABLES: ReadonlySet<string> = new Set(['natward', FENCE_NAME]);
 const SEEN_BY: Readonly<Record<string, readonly Family[]>> = { inet: [4, 6], ip: [4], ip6: [6] };
 
 export function readRuleset(listing: unknown, plain: string): ForeignRuleset {
@@ -59,7 +61,7 @@ export function readRuleset(listing: unknown, plain: string): ForeignRuleset {
     const family = textOf(object['family']) ?? '';
     const name = textOf(object['name']) ?? '';
     if (kind === 'table') {
-      if (name === OWN_TABLE || SEEN_BY[family] === undefined || isDormant(object['flags'])) continue;
+      if (OWN_TABLES.has(name) || SEEN_BY[family] === undefined || isDormant(object['flags'])) continue;
       tables.set(`${family} ${name}`, { family, name, chains: new Map(), sets: new Map() });
       continue;
     }

@@ -1,4 +1,4 @@
-/** Takes everything of natward's out of the kernel, for somebody who only has the machine. */
+/** Takes everything of natward's rules out of the kernel, for somebody who only has the machine. Not the fence (fence.ts). */
 
 import type { RunProgram } from '../../system/program.ts';
 import { type Sysctls, systemSysctls } from '../../system/sysctl.ts';

@@ -24,11 +24,11 @@ export function answerGena(
   publisher: Publisher,
   site: Site,
 ): HttpAnswer {
-  const { method, headers, source } = request;
+  const { method, header, source } = request;
   if (method !== 'SUBSCRIBE' && method !== 'UNSUBSCRIBE') {
     return plainAnswer(405, { Allow: 'SUBSCRIBE, UNSUBSCRIBE' });
   }
-  const wish = decodeGena(method, headers);
+  const wish = decodeGena(method, header);
   const { subscriptions } = publisher;
   const accepted = (subscription: Subscription, sent?: () => void): HttpAnswer => ({
     ...plainAnswer(200, {

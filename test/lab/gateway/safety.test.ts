@@ -10,6 +10,8 @@ const { inner0, inner1, inner2, lan: lanAddress, gateway: gatewayAddress } = ADD
 
 /** NAT-PMP asks for the public address. */
 const NATPMP = Buffer.from('0000', 'hex');
+/** And for UDP 7777, for ten minutes. */
+const NATPMP_MAP = Buffer.from('000100001e611e6100000258', 'hex');
 const SEARCH = Buffer.from(
   'M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: "ssdp:discover"\r\nST: ssdp:all\r\n\r\n',
 );
@@ -64,7 +66,39 @@ describeLab('the gateway for other programs', { inner: true }, (lab) => {
     });
   });
 
+  /** A request of `inner1`, sent by the gateway on the outer link, where the kernel checks sources in this way. */
+  const forge = async (rpFilter: 0 | 2): Promise<void> => {
+    const set = `echo 0 > $0/all/rp_filter; echo ${rpFilter} > $0/eth0/rp_filter`;
+    await lab().must('lan', ['sh', '-euc', set, '/proc/sys/net/ipv4/conf']);
+    await lab().must('gw', ['ip', 'address', 'add', `${inner1}/32`, 'dev', 'int0']);
+    await lab().must('gw', ['ip', 'route', 'add', inner0, 'via', lanAddress, 'src', inner1]);
+    try {
+      // The answer goes to whom it is from.
+      expect(await lab().ask(5351, 'udp', NATPMP_MAP, { ns: 'gw', to: inner0, timeoutMs: 700 })).toBeTypeOf(
+        'string',
+      );
+    } finally {
+      await lab().must('gw', ['ip', 'route', 'del', inner0]);
+      await lab().must('gw', ['ip', 'address', 'del', `${inner1}/32`, 'dev', 'int0']);
+    }
+  };
+  const fences = async () =>
+    (await lab().must('lan', ['nft', 'list', 'tables'])).match(/natward-fence/g)?.length ?? 0;
+
   describe('who is behind it', () => {
+    test('is not who writes its address on a packet of the outer link', async () => {
+      for (const rpFilter of [0, 2] as const) {
+        await forge(rpFilter);
+        expect(await lab().natRules(), `rp_filter ${rpFilter}`).toEqual([]);
+      }
+      expect(await fences()).toBe(1);
+      // The real one is heard.
+      expect(await lab().ask(5351, 'udp', NATPMP_MAP, { ns: 'inner1', to: inner0 })).toBeInstanceOf(Buffer);
+      await untilOuter(lab(), 'udp 7777');
+      await lab().exec('inner1', ['natpmpc', '-a', '0', '7777', 'udp', '0']);
+      await untilOuter(lab());
+    });
+
     test('maps to itself alone, and ends nobody else’s mapping', async () => {
       const stolen = await gateway.upnpc('inner1', '-a', inner2, '80', '8080', 'tcp', '600');
       expect(stolen).toContain('failed with code 606');
@@ -158,6 +192,7 @@ describeLab('the gateway for other programs', { inner: true }, (lab) => {
     await heard.waitFor(/ssdp:byebye/);
     await heard.stop();
     await leadsNowhere(lab(), 'tcp', 8080);
+    expect(await fences()).toBe(0);
     expect(await asks('inner1', inner0)).toEqual(NOBODY);
     expect(await listens()).toEqual([]);
   });
@@ -170,5 +205,21 @@ describeLab('the gateway for other programs', { inner: true }, (lab) => {
     expect(await listens()).toEqual([]);
     expect(await lab().must('lan', ['ss', '-Hlnt', 'src', lanAddress])).toBe('');
     await agent.end();
+  });
+
+  test('without the right to load a fence, what is open is told, and it is open', async () => {
+    await lab().must('lan', ['sh', '-euc', 'echo 2 > /proc/sys/net/ipv4/conf/eth0/rp_filter']);
+    const first = 'set -- setpriv --bounding-set=-net_admin --inh-caps=-net_admin "$@"';
+    const options = { ...freshHome(), first };
+    const agent = await startAgent(lab(), options, ['--respond-on', 'inner0', '--engine', 'relay']);
+    const { message, advice } = await agent.event('warning');
+    expect(message).toMatch(/^hosts on eth0 can claim to be hosts of the network of inner0/);
+    expect(advice).toContain('sysctl -w net.ipv4.conf.eth0.rp_filter=1');
+    expect(await fences()).toBe(0);
+    await agent.event('gateway-up');
+    await forge(2);
+    await untilOuter(lab(), 'udp 7777');
+    await agent.end();
+    await untilOuter(lab());
   });
 });

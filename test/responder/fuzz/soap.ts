@@ -2,7 +2,7 @@
 
 import type { Endpoint } from '../../../src/net/endpoint.ts';
 import { controlPath, type Service, servicesOf, serviceType } from '../../../src/responder/services.ts';
-import { decodeSoapReply, encodeSoapCall } from '../../../src/wire/soap.ts';
+import { decodeSoapCall, decodeSoapReply, encodeSoapCall } from '../../../src/wire/soap.ts';
 import { parseXml } from '../../../src/wire/xml.ts';
 import type { Campaign, Scene, Shot, Verdict } from './campaign.ts';
 import { CLIENTS, STRANGERS } from './ground.ts';
@@ -100,7 +100,8 @@ function shot(random: Random, source: Endpoint): SoapShot {
     body: isPlain ? body : spoiled(body, random),
   };
   if (isPlain && random.percent(60)) {
-    const asked = version === service.version ? { action, values } : undefined;
+    // As it is written: what XML cannot carry has gone.
+    const asked = version === service.version ? { action, values: decodeSoapCall(body).values } : undefined;
     return { source, claim, asked, waits: asked !== undefined, bytes: plain(service, type, action, body) };
   }
   let bytes = written(parts, random);
@@ -262,5 +263,5 @@ function grantFaults(
   const isAsAsked =
     there?.internalClient === (values['NewInternalClient'] || requester) &&
     String(there?.internalPort) === values['NewInternalPort']?.trim();
-  return isAsAsked ? [] : ['granted, and not in the table'];
+  return isAsAsked ? [] : [`granted, and not in the table, but ${JSON.stringify(there)}`];
 }
