@@ -29,7 +29,7 @@ const upstream: Upstream = {
 };
 const rightsOf = () => rights;
 const grants = new LeaseGrants(upstream, { clock, maxMappings: 60_000, rightsOf, isInside: () => true });
-const pinholes = new LeasePinholes(upstream, { clock, maxPinholes: 1000, rightsOf, quota: grants });
+const pinholes = new LeasePinholes(upstream, { clock, maxPinholes: 1000, rightsOf, quota: grants.quota });
 const responder = await startResponder({
   interface: name,
   networks: [{ address, prefixLength: 24 }],

@@ -300,7 +300,7 @@ export class Responding implements RespondingStatus, AsyncDisposable {
       clock,
       maxPinholes: HIGHEST_MAX_MAPPINGS,
       rightsOf,
-      quota: grants,
+      quota: grants.quota,
     });
     this.#shared = { upstream, grants, pinholes };
     return this.#shared;

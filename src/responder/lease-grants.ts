@@ -11,19 +11,14 @@ import type { MappingProtocol, TransportProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 import { candidatePorts, type GrantOutcome, type GrantRequest, type Refusal, refused } from './grant.ts';
 import type { Granting } from './granting.ts';
+import { entryOf, isSame, keysOf, lifetimeOf, outerKey, requestOf, wishOf } from './lease-wish.ts';
+import { Quota } from './quota.ts';
 import { refreshedBy, refusesRefresh } from './refresh.ts';
 import type { ClientRights } from './rights.ts';
 import { Sweeper } from './sweeper.ts';
 import { Table, type TableEntry } from './table.ts';
 import { Turns } from './turns.ts';
-import type {
-  Restored,
-  Upstream,
-  UpstreamGrant,
-  UpstreamHolding,
-  UpstreamNews,
-  UpstreamWish,
-} from './upstream.ts';
+import type { Restored, Upstream, UpstreamGrant, UpstreamHolding, UpstreamNews } from './upstream.ts';
 
 export interface LeaseGrantsOptions {
   readonly clock: Clock;
@@ -53,13 +48,9 @@ interface Held {
   readonly isThere: boolean;
 }
 
-/** RFC 6887, section 15. */
-const MIN_LIFETIME_SECONDS = 120;
-const MAX_LIFETIME_SECONDS = 86_400;
-/** The outer gateway is asked for this where a client wants no end (RFC 6886, section 3.3). */
-const USUAL_LIFETIME_SECONDS = 7200;
-
 export class LeaseGrants implements Granting {
+  /** Pinholes count for the same. */
+  readonly quota: Quota;
   readonly #upstream: Upstream;
   readonly #options: LeaseGrantsOptions;
   readonly #table = new Table();
@@ -69,13 +60,11 @@ export class LeaseGrants implements Granting {
   readonly #turns = new Turns();
   readonly #sweeper: Sweeper;
   readonly #listeners = new Set<GrantsListener>();
-  /** Mappings of each client, those that are being asked for among them. */
-  readonly #counts = new Map<IpAddress, number>();
-  #count = 0;
 
   constructor(upstream: Upstream, options: LeaseGrantsOptions) {
     this.#upstream = upstream;
     this.#options = options;
+    this.quota = new Quota(() => options.maxMappings);
     this.#sweeper = new Sweeper(options.clock, async () => this.#sweep());
     upstream.restore((restored) => this.#restore(restored));
   }
@@ -85,25 +74,16 @@ export class LeaseGrants implements Granting {
    * Reports whether the client is known.
    */
   #restore({ wish, grant, holding, listen }: Restored): boolean {
-    const { nonce, remotePeer, isEndless, ...asked } = wish;
-    const { internalClient, protocol } = asked;
+    const { internalClient, protocol } = wish;
     const rights = this.#options.rightsOf(internalClient);
     if (rights === undefined) return false;
     const isFree = this.#table.get(protocol, grant.externalPort) === undefined;
     const isAllowed = isFree && isIn(rights.externalPorts, grant.externalPort);
-    if (!isAllowed || this.take(internalClient, rights) !== undefined) {
+    if (!isAllowed || this.quota.take(internalClient, rights) !== undefined) {
       void holding.release();
       return true;
     }
-    const request: GrantRequest = {
-      ...asked,
-      requester: internalClient,
-      lifetimeSeconds: isEndless ? undefined : asked.lifetimeSeconds,
-      enabled: true,
-      remotePeers: remotePeer === undefined ? [] : [remotePeer],
-      ...(nonce === undefined ? {} : { nonce }),
-    };
-    const { entry } = this.#enter(request, grant, { ...grant, holding, isThere: true });
+    const { entry } = this.#enter(requestOf(wish), grant, { ...grant, holding, isThere: true });
     listen(this.#follower(entry, holding));
     return true;
   }
@@ -155,24 +135,6 @@ export class LeaseGrants implements Granting {
 
   mayActForOthers(requester: IpAddress): boolean {
     return this.#options.rightsOf(requester)?.mayMapForOthers === true;
-  }
-
-  /** Takes a place in the client's quota and in the table. Says why there is none. */
-  take(client: IpAddress, { maxMappings }: ClientRights): Refusal | undefined {
-    const own = this.#counts.get(client) ?? 0;
-    if (own >= maxMappings) return 'over-quota';
-    if (this.#count >= this.#options.maxMappings) return 'table-full';
-    this.#counts.set(client, own + 1);
-    this.#count++;
-    return undefined;
-  }
-
-  /** Gives a place back. */
-  give(client: IpAddress): void {
-    const own = (this.#counts.get(client) ?? 0) - 1;
-    if (own > 0) this.#counts.set(client, own);
-    else this.#counts.delete(client);
-    this.#count--;
   }
 
   async grant(request: GrantRequest): Promise<GrantOutcome> {
@@ -233,10 +195,10 @@ export class LeaseGrants implements Granting {
     if (remotePeers.length > 1) return refused('too-many-peers');
     const existing = this.#existing(request);
     if (existing !== undefined) return this.#change(existing, request, rights);
-    const refusal = this.take(request.internalClient, rights);
+    const refusal = this.quota.take(request.internalClient, rights);
     if (refusal !== undefined) return refused(refusal);
     const outcome = await this.#make(request, rights);
-    if (outcome.kind === 'refused') this.give(request.internalClient);
+    if (outcome.kind === 'refused') this.quota.give(request.internalClient);
     return outcome;
   }
 
@@ -257,7 +219,7 @@ export class LeaseGrants implements Granting {
       rights,
     );
     if (outcome.kind === 'refused') {
-      this.give(existing.internalClient);
+      this.quota.give(existing.internalClient);
       this.#changed();
     }
     return outcome;
@@ -288,24 +250,10 @@ export class LeaseGrants implements Granting {
 
   #enter(
     request: GrantRequest,
-    { externalPort, externalAddress }: Pick<UpstreamGrant, 'externalPort'> & Partial<UpstreamGrant>,
+    grant: Pick<UpstreamGrant, 'externalPort'> & Partial<UpstreamGrant>,
     held: Held | undefined,
   ): Extract<GrantOutcome, { kind: 'granted' }> {
-    const { protocol, internalClient, internalPort, enabled, via, nonce } = request;
-    const entry: TableEntry = {
-      protocol,
-      externalPort,
-      externalAddress,
-      internalClient,
-      internalPort,
-      enabled,
-      via,
-      nonce,
-      description: request.description ?? '',
-      remotePeers: request.remotePeers ?? [],
-      expiresAtMs: undefined,
-      isPeer: request.isPeer,
-    };
+    const entry = entryOf(request, grant);
     if (held !== undefined) this.#held.set(outerKey(entry), held);
     const granted = this.#keep(entry, request, held?.lifetimeSeconds);
     this.#changed();
@@ -403,7 +351,7 @@ export class LeaseGrants implements Granting {
   #forget(entry: TableEntry): void {
     if (!this.#table.has(entry)) return;
     this.#table.delete(entry);
-    this.give(entry.internalClient);
+    this.quota.give(entry.internalClient);
     this.#schedule();
     this.#changed();
   }
@@ -446,59 +394,6 @@ export class LeaseGrants implements Granting {
   }
 }
 
-function outerKey({ protocol, externalPort }: Pick<TableEntry, 'protocol' | 'externalPort'>): string {
-  return `${protocol} ${externalPort}`;
-}
-
-/** What must not be worked on twice at a time: the inner end, and the outer one that is asked for. */
-function keysOf(one: GrantRequest | TableEntry): readonly string[] {
-  const { protocol, internalClient, internalPort } = one;
-  const outer = 'externalPort' in one ? one.externalPort : one.suggestedExternalPort;
-  const inner = `${protocol} ${internalClient} ${internalPort}`;
-  return outer === 0 ? [inner] : [inner, `${protocol} ${outer}`];
-}
-
-/** Reports whether the request leaves the entry leading where it does. */
-function isSame(entry: TableEntry, request: GrantRequest): boolean {
-  return (
-    entry.internalPort === request.internalPort &&
-    entry.enabled === request.enabled &&
-    (request.remotePeers === undefined ||
-      JSON.stringify(entry.remotePeers) === JSON.stringify(request.remotePeers))
-  );
-}
-
 function isIn(ranges: readonly PortRange[], port: number): boolean {
   return ranges.some(({ first, last }) => port >= first && port <= last);
-}
-
-function wishOf(request: GrantRequest, suggestedExternalPort: number): UpstreamWish {
-  const { protocol, internalClient, internalPort, exact, description = '' } = request;
-  const { lifetimeSeconds = USUAL_LIFETIME_SECONDS } = request;
-  return {
-    protocol,
-    internalClient,
-    internalPort,
-    suggestedExternalPort,
-    exact: exact && suggestedExternalPort !== 0,
-    lifetimeSeconds: Math.min(Math.max(lifetimeSeconds, MIN_LIFETIME_SECONDS), MAX_LIFETIME_SECONDS),
-    description,
-    remotePeer: request.remotePeers?.[0],
-    via: request.via,
-    nonce: request.nonce,
-    isEndless: request.lifetimeSeconds === undefined,
-  };
-}
-
-/**
- * What the client is told, in protocols that tell it: no more than the outer gateway has promised, so that the client
- * asks again in time to hear of what has changed. UPnP has the client's own wish.
- */
-function lifetimeOf(
-  { via, lifetimeSeconds }: GrantRequest,
-  upstream: number | undefined,
-): number | undefined {
-  if (via === 'upnp' || lifetimeSeconds === undefined) return lifetimeSeconds;
-  const asked = via === 'pcp' ? Math.max(lifetimeSeconds, MIN_LIFETIME_SECONDS) : lifetimeSeconds;
-  return Math.min(asked, upstream ?? MAX_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS);
 }

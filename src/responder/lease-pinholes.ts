@@ -8,8 +8,8 @@ import { PROTOCOL_NUMBER, type TransportProtocol } from '../net/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Refusal } from './grant.ts';
 import type { PinholeKeeping, PinholeOutcome } from './granting.ts';
-import type { LeaseGrants } from './lease-grants.ts';
 import { type Pinhole, Pinholes, type PinholeSpot } from './pinholes.ts';
+import type { Quota } from './quota.ts';
 import type { RightsOf } from './rights.ts';
 import { Sweeper } from './sweeper.ts';
 import { Turns } from './turns.ts';
@@ -20,7 +20,7 @@ export interface LeasePinholesOptions {
   readonly maxPinholes: number;
   readonly rightsOf: RightsOf;
   /** Whose quotas they count for. */
-  readonly quota: Pick<LeaseGrants, 'take' | 'give'>;
+  readonly quota: Quota;
 }
 
 interface Held {

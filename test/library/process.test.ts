@@ -9,8 +9,6 @@ import { hostFor } from './host.ts';
 import { type RealScene, realSceneFor } from './support.ts';
 
 const APP = fileURLToPath(new URL('app.ts', import.meta.url));
-/** It starts within these on a busy machine. */
-const START_MS = 5000;
 
 interface Surroundings {
   readonly directory?: string;
@@ -24,7 +22,6 @@ async function run(what: string, { ports, embedded }: RealScene, around: Surroun
   await Promise.all([mkdir(cwd), mkdir(user)]);
   const address = new URL(embedded.location).hostname;
   const args = ['--import', 'tsx', APP, what, JSON.stringify(ports), address];
-  const startMs = performance.now();
   const { child, ended } = startCommand(
     'sh',
     [
@@ -50,7 +47,6 @@ async function run(what: string, { ports, embedded }: RealScene, around: Surroun
     lines: stdout.trim().split('\n'),
     stderr,
     written,
-    tookMs: performance.now() - startMs,
   };
 }
 
@@ -60,18 +56,16 @@ function resolved(args: readonly string[]): string[] {
 }
 
 test('a process that keeps a port and is done ends by itself, and has written nothing', async () => {
-  const { code, lines, stderr, written, tookMs } = await run('keeps and is done', await realSceneFor());
+  const { code, lines, stderr, written } = await run('keeps and is done', await realSceneFor());
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(lines).toEqual(['kept 6881', 'main is over']);
-  expect(tookMs).toBeLessThan(START_MS + 2000);
   expect(written).toEqual([]);
 });
 
 test('so does one that hands its lease to the agent of this host, where it stays', async () => {
   const host = await hostFor();
-  const { code, lines, tookMs } = await run('hands over and is done', host, { home: host.home });
+  const { code, lines } = await run('hands over and is done', host, { home: host.home });
   expect({ code, lines }).toEqual({ code: 0, lines: ['kept 6881', 'main is over'] });
-  expect(tookMs).toBeLessThan(START_MS + 2000);
   expect(host.keeper.intents).toMatchObject([{ owner: 'natward library' }]);
   expect(host.embedded.table).toHaveLength(1);
 });

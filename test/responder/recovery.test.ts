@@ -66,15 +66,15 @@ describe('announceRestart()', () => {
     await using ear = await Ear.open();
     const ssdp = { address: INNER, port: ear.port };
     const announcing = gateway.announceRestart({ ssdp, natpmp: NOWHERE, pcp: NOWHERE });
-    await ear.wait(22);
+    await ear.wait(26);
     for (let pause = 0; pause < 10; pause++) await clock.advance(128_000);
     await announcing;
     const messages = ear.heard.map(({ packet }) => decodeSsdp(packet));
-    const kinds = [...Array(11).fill('byebye'), ...Array(11).fill('alive')];
+    const kinds = [...Array(15).fill('byebye'), ...Array(11).fill('alive')];
     expect(messages.map(({ kind }) => kind)).toEqual(kinds);
     const bootId = (before?.message.bootId ?? 0) + 1;
     expect(messages[0]).toMatchObject({ bootId });
-    expect(messages[21]).toMatchObject({ bootId, location: gateway.location });
+    expect(messages[25]).toMatchObject({ bootId, location: gateway.location });
   });
 
   test('NAT-PMP and PCP ten times, after 250 ms and doubling, each with its own epoch', async () => {

@@ -67,7 +67,7 @@ const FAULTS: Readonly<
         grant: async (request) => {
           const outcome = await grants.grant(request);
           if (outcome.kind === 'refused' && outcome.refusal === 'over-quota')
-            grants.give(request.internalClient);
+            grants.quota.give(request.internalClient);
           return outcome;
         },
       }),
@@ -86,7 +86,7 @@ const FAULTS: Readonly<
             mayMapForOthers: false,
           };
           if (outcome.kind === 'refused' && outcome.refusal === 'taken')
-            grants.take(request.internalClient, rights);
+            grants.quota.take(request.internalClient, rights);
           return outcome;
         },
       }),
