@@ -1,4 +1,5 @@
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 import { ownNetworkUnavailable } from './test/support/own-network.ts';
 import { ownNetworkPool } from './test/support/own-network-pool.ts';
 
@@ -12,6 +13,7 @@ const config: ViteUserConfig = defineConfig({
   test: {
     // Where root runs the tests, the agents they start leave the kernel alone, but for those that ask for it.
     env: { NATWARD_ENGINE: 'relay' },
+    sequence: { sequencer: LongestFirst },
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       {

@@ -121,7 +121,12 @@ export class Ground {
     this.outer = new Outer(random);
     const { clock } = this;
     this.grants = new LeaseGrants(this.outer, { clock, maxMappings: MOST_OF_ALL, rightsOf, isInside });
-    this.pinholes = new LeasePinholes(this.outer, { clock, maxPinholes: 1000, rightsOf, quota: this.grants.quota });
+    this.pinholes = new LeasePinholes(this.outer, {
+      clock,
+      maxPinholes: 1000,
+      rightsOf,
+      quota: this.grants.quota,
+    });
     const events = new EventSource();
     this.grants.listen({ moved: () => {}, gone: () => {}, changed: () => events.tableChanged() });
     this.site = {
