@@ -28,7 +28,12 @@ const upstream: Upstream = {
   onExternalAddress: () => () => undefined,
 };
 const rightsOf = () => rights;
-const grants = new LeaseGrants(upstream, { clock, maxMappings: 60_000, rightsOf, isInside: () => true });
+const grants = new LeaseGrants(upstream, {
+  clock,
+  maxMappings: () => 60_000,
+  rightsOf,
+  isInside: () => true,
+});
 const pinholes = new LeasePinholes(upstream, { clock, maxPinholes: 1000, rightsOf, quota: grants.quota });
 const responder = await startResponder({
   interface: name,

@@ -285,13 +285,10 @@ export class Responding implements RespondingStatus, AsyncDisposable {
     if (this.#shared !== undefined) return this.#shared;
     const { clock } = this.#options.system;
     const upstream = this.#options.upstream();
-    const maxMappings = () => this.#maxMappings;
     const rightsOf: RightsOf = (client) => this.#rightsOf(client);
     const grants = new LeaseGrants(upstream, {
       clock,
-      get maxMappings() {
-        return maxMappings();
-      },
+      maxMappings: () => this.#maxMappings,
       rightsOf,
       isInside: (host) => this.#placeOf(host) !== undefined && !this.#isOwn(host),
     });

@@ -22,8 +22,8 @@ import type { Restored, Upstream, UpstreamGrant, UpstreamHolding, UpstreamNews }
 
 export interface LeaseGrantsOptions {
   readonly clock: Clock;
-  /** Of all clients together, pinholes too. */
-  readonly maxMappings: number;
+  /** Of all clients together, pinholes too; as it is just then. */
+  readonly maxMappings: () => number;
   /** Of a client, and whether it may act for another one; undefined: it may nothing. */
   readonly rightsOf: (client: IpAddress) => ClientRights | undefined;
   /** Reports whether a host is behind this gateway. */
@@ -64,7 +64,7 @@ export class LeaseGrants implements Granting {
   constructor(upstream: Upstream, options: LeaseGrantsOptions) {
     this.#upstream = upstream;
     this.#options = options;
-    this.quota = new Quota(() => options.maxMappings);
+    this.quota = new Quota(options.maxMappings);
     this.#sweeper = new Sweeper(options.clock, async () => this.#sweep());
     upstream.restore((restored) => this.#restore(restored));
   }

@@ -50,7 +50,7 @@ function sceneFor(
   const heard: string[] = [];
   const grants = new LeaseGrants(upstream, {
     clock,
-    maxMappings: 5,
+    maxMappings: () => 5,
     rightsOf: (client) => (client.startsWith('10.0.0.') ? { ...RIGHTS, ...rights[client] } : undefined),
     isInside: (host) => host.startsWith('10.0.0.'),
   });

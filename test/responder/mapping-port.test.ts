@@ -1,20 +1,13 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { IpAddress } from '../../src/net/address.ts';
-import { Counters } from '../../src/responder/counters.ts';
 import { bindDatagram } from '../../src/responder/datagram.ts';
-import { EventSource } from '../../src/responder/events/source.ts';
-import { Grants } from '../../src/responder/grants.ts';
-
-import { EVERYBODY, type Guard } from '../../src/responder/guard.ts';
-import { HookSet } from '../../src/responder/hooks.ts';
-import { Identity } from '../../src/responder/identity.ts';
+import type { Guard } from '../../src/responder/guard.ts';
 import { MappingPort } from '../../src/responder/mapping-port.ts';
 import { mappingUpdate } from '../../src/responder/pcp-update.ts';
-import { Pinholes } from '../../src/responder/pinholes.ts';
-import { resolveSettings } from '../../src/responder/settings.ts';
 import type { Site } from '../../src/responder/site.ts';
 import { decodeNatpmpResponse, encodeNatpmpRequest, NATPMP_RESULT } from '../../src/wire/natpmp.ts';
 import { decodePcpResponse } from '../../src/wire/pcp.ts';
+import { siteFor } from './support/bare-site.ts';
 import { ask, Ear, INNER, NONCE, pcpMapPacket } from './support/client.ts';
 import { StillClock } from './support/clock.ts';
 
@@ -26,35 +19,11 @@ interface Served {
 }
 
 /** The port alone, with what a gateway has behind it, until the test is over. */
-async function served({
-  guard = EVERYBODY,
-  externalAddress,
-}: {
-  readonly guard?: Guard;
-  readonly externalAddress?: IpAddress;
-} = {}): Promise<Served> {
-  const settings = resolveSettings({ address: INNER, outerAddress: '127.0.0.2', carriesTraffic: false });
+async function served(around: Parameters<typeof siteFor>[1] = {}): Promise<Served> {
   const clock = new StillClock();
-  const hooks = new HookSet();
-  const events = new EventSource();
-  const grants = new Grants(settings, clock, hooks, events);
-  const site: Site = {
-    settings,
-    clock,
-    hooks,
-    events,
-    grants,
-    guard,
-    counters: new Counters(),
-    identity: new Identity(clock, externalAddress),
-    pinholes: new Pinholes(clock, settings.maxMappings),
-    closing: new AbortController().signal,
-  };
+  const site = siteFor(clock, around);
   const port = new MappingPort(site, [await bindDatagram({ address: INNER, port: 0 })]);
-  onTestFinished(async () => {
-    await port.close();
-    await grants.close();
-  });
+  onTestFinished(() => port.close());
   return { site, clock, port, at: { address: INNER, port: port.port } };
 }
 

@@ -56,6 +56,12 @@ export class TestUpstream implements Upstream {
     return () => this.#listeners.delete(listener);
   }
 
+  /** The outer gateway's address is this one now, or nobody knows it. */
+  know(address: IpAddress | undefined): void {
+    this.externalAddress = address;
+    for (const listener of this.#listeners) listener(address);
+  }
+
   /** Tells the only one that is held. */
   tell(news: UpstreamNews): void {
     const [only] = this.held;

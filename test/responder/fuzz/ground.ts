@@ -120,7 +120,7 @@ export class Ground {
     setMaxListeners(0, this.#closing.signal);
     this.outer = new Outer(random);
     const { clock } = this;
-    this.grants = new LeaseGrants(this.outer, { clock, maxMappings: MOST_OF_ALL, rightsOf, isInside });
+    this.grants = new LeaseGrants(this.outer, { clock, maxMappings: () => MOST_OF_ALL, rightsOf, isInside });
     this.pinholes = new LeasePinholes(this.outer, {
       clock,
       maxPinholes: 1000,
