@@ -132,6 +132,8 @@ export class LeaseUpstream implements Upstream {
   }
 
   #happened(event: AgentEvent): void {
+    // The keeper gives all back by itself then.
+    if (this.#over.aborted) return;
     switch (event.type) {
       case 'granted':
       case 'renewed':

@@ -146,9 +146,7 @@ function leaseLine(run: Run): string {
   const last = run.at(-1) ?? first;
   const id = `[${first.intentId}]`;
   if (first.state !== 'held') {
-    // Its spec names the client, where nobody typed one.
-    const whose = first.owner === RESPONDER_OWNER ? ` (${first.spec})` : '';
-    return `${what(first, last)}${whose} ${STATE_WORDS[first.state]} ${id}`;
+    return `${what(first, last)} ${STATE_WORDS[first.state]} ${id}`;
   }
   const lifetime =
     first.lifetimeSeconds === 0
@@ -176,7 +174,9 @@ function path(first: LeaseStatus, last: LeaseStatus = first): string {
 /** `tcp 443 -> 8443`, for what has no addresses yet, or no longer. */
 function what(first: LeaseStatus, last: LeaseStatus = first): string {
   const wanted = ports(first.requestedExternalPort, last.requestedExternalPort);
-  return `${first.protocol} ${wanted} -> ${ports(first.internalPort, last.internalPort)}${first.family === 6 ? ' (IPv6)' : ''}`;
+  // Its spec names the client, where nobody typed one.
+  const whose = first.owner === RESPONDER_OWNER ? ` (${first.spec})` : '';
+  return `${first.protocol} ${wanted} -> ${ports(first.internalPort, last.internalPort)}${first.family === 6 ? ' (IPv6)' : ''}${whose}`;
 }
 
 function ports(first: number | null, last: number | null): string {

@@ -39,10 +39,10 @@ class CountingCarrier implements Carrier {
   settle(): void {}
 }
 
-async function sceneFor(settings: Parameters<typeof keeperFor>[0] = {}) {
+async function sceneFor(settings: Parameters<typeof keeperFor>[0] = {}, over: AbortSignal = NEVER_OVER) {
   const carrier = new CountingCarrier();
   const scene = await keeperFor(settings, { carrier });
-  return { scene, carrier, upstream: new LeaseUpstream(scene.keeper, scene.clock, NEVER_OVER) };
+  return { scene, carrier, upstream: new LeaseUpstream(scene.keeper, scene.clock, over) };
 }
 
 function rowsOf({ embedded, gateway }: KeeperScene): string[] {
@@ -107,6 +107,20 @@ describe('a wish of the responder’s client', () => {
     const [intent] = scene.keeper.intents;
     await scene.drop(intent?.id ?? '');
     expect(news).toEqual([{ kind: 'refused', refusal: 'not-authorized' }]);
+  });
+
+  test('is given back once where the agent ends', async () => {
+    const over = new AbortController();
+    const { scene, upstream } = await sceneFor({}, over.signal);
+    // As a responder does with what it may no longer have.
+    const release: (() => Promise<void>)[] = [];
+    const outcome = await scene.clock.settle(upstream.hold(WISH, () => void release[0]?.()));
+    if (outcome.kind === 'granted') release.push(() => outcome.holding.release());
+    scene.told();
+    over.abort();
+    expect(await scene.clock.settle(scene.keeper.close('release', NEVER_OVER))).toEqual([]);
+    expect(scene.told()).toEqual(['released udp 20000']);
+    expect(rowsOf(scene)).toEqual([]);
   });
 
   test('hears that it is lost, and that it is there again', async () => {
