@@ -2,9 +2,8 @@
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { until } from './support/keeping.ts';
+import { settled, until } from './support/keeping.ts';
 import { ADDRESSES } from './support/lab.ts';
 import type { LabProcess } from './support/processes.ts';
 import { describeLab, rule } from './support/suite.ts';
@@ -13,8 +12,6 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const README = readFileSync(new URL('../../examples/README.md', import.meta.url), 'utf8');
 const OTHER_EXTERNAL = '11.22.33.55';
 const PATIENCE_MS = 30_000;
-/** See recovery.test.ts: by then a gateway's restart shows. */
-const SETTLED_MS = 3_000;
 
 /** PCP's clock shows a restart; UPnP has none, and what it may still have is asked for again in silence. */
 const WITH_A_CLOCK = { upnp: false };
@@ -82,7 +79,7 @@ describeLab('examples', { ipv6: true }, (lab) => {
     const ping = 'd1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe';
     expect(await lab().connectFromWan(6881, 'udp', { send: ping })).toContain('-NW0001-');
 
-    await delay(SETTLED_MS);
+    await settled();
     await gateway.restart({ externalAddress: OTHER_EXTERNAL });
     await client.waitFor(/^announced 11\.22\.33\.55:6881 \(still here\): 200$/m, PATIENCE_MS);
     expect(client.output).toContain('tracker: [{"ip":"11.22.33.55","port":6881}]');
@@ -101,7 +98,7 @@ describeLab('examples', { ipv6: true }, (lab) => {
     expect(await joins()).toBe('welcome Ann\nheartbeat 1 11.22.33.44:27015\n');
     expect(server.output).toContain(`Ann joined from ${ADDRESSES.wan}:`);
 
-    await delay(SETTLED_MS);
+    await settled();
     const told = server.output.length;
     await gateway.stop();
     await lab().wipeTable();
@@ -138,7 +135,7 @@ describeLab('examples', { ipv6: true }, (lab) => {
     expect(JSON.parse(greeting?.split('\n')[1] ?? '')).toEqual(expect.arrayContaining([four, six]));
     expect(await lab().connectFromWan(4001, 'tcp', { to: ADDRESSES.lan6 })).toBe(greeting);
 
-    await delay(SETTLED_MS);
+    await settled();
     const told = node.output.length;
     await gateway.stop();
     await lab().wipeTable();
@@ -166,7 +163,7 @@ describeLab('examples', { ipv6: true }, (lab) => {
     expect(await lab().natRules()).toEqual([rule('tcp', 8080, { internalPort: 3000 })]);
     expect(await get('/')).toBe(`Hello ${ADDRESSES.wan}! Tell others: http://11.22.33.44:8080/\n`);
 
-    await delay(SETTLED_MS);
+    await settled();
     await gateway.restart({ externalAddress: OTHER_EXTERNAL });
     await app.waitFor(/^outside: http:\/\/11\.22\.33\.55:8080\/$/m, PATIENCE_MS);
     expect(JSON.parse(await get('/where'))).toMatchObject({ url: 'http://11.22.33.55:8080/' });

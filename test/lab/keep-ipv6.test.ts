@@ -1,14 +1,19 @@
 /** One `keep` for both families: the IPv4 mapping and the IPv6 pinhole, brought back, renewed and released together. */
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Keeping, startKeep, stopwatch, until, untilEach, untilRules } from './support/keeping.ts';
+import {
+  type Keeping,
+  settled,
+  startKeep,
+  stopwatch,
+  until,
+  untilEach,
+  untilRules,
+} from './support/keeping.ts';
 import { ADDRESSES } from './support/lab.ts';
 import { describeLab, rule } from './support/suite.ts';
 
 const OUTSIDE = { to: ADDRESSES.lan6, timeoutMs: 500 };
-/** See recovery.test.ts. */
-const SETTLED_MS = 3_000;
 
 describeLab('keep over both families', { ipv6: true }, (lab) => {
   let keeps: Keeping[] = [];
@@ -75,7 +80,7 @@ describeLab('keep over both families', { ipv6: true }, (lab) => {
     await lab().startGateway({ extraLines: ['ipv6_disable=yes'] });
     const keep = await keeping('8443');
     await untilRules(lab(), [rule('tcp', 8443)]);
-    await delay(SETTLED_MS);
+    await settled();
     expect(keep.eventsOf('refused')).toEqual([]);
     expect((await keep.end()).code).toBe(0);
   });
@@ -94,7 +99,7 @@ describeLab('keep over both families', { ipv6: true }, (lab) => {
         const gateway = await lab().startGateway();
         await keepEach();
         await untilPinholes(PORT_OF.pcp, PORT_OF.upnp);
-        await delay(SETTLED_MS);
+        await settled();
         if (how === 'silent') await lab().block({ protocol: 'announcements' });
         await gateway.stop();
         await lab().wipeTable();

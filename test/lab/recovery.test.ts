@@ -10,6 +10,7 @@ import {
   keepArguments,
   PORT_OF,
   RULE_OF,
+  settled,
   startKeep,
   stopwatch,
   until,
@@ -27,12 +28,6 @@ const ALONE = {
   natpmp: { pcp: false, upnp: false },
   upnp: { pcp: false, natpmp: false },
 } as const;
-
-/**
- * By then the gateway's epoch is older than the slack that RFC 6886 and RFC 6887 leave it, so that a restart shows,
- * and natward's first look at a new gateway, which comes early, is over.
- */
-const SETTLED_MS = 3_000;
 
 /** Searches are as far apart as they get by then. */
 const LONG_MS = 20_000;
@@ -69,8 +64,6 @@ describeLab('recovery', { rival: true, secondGateway: true }, (lab) => {
     const byWay = WAYS.map((way, at) => [way, started[at] as Keeping] as const);
     return Object.fromEntries(byWay) as Keeps;
   };
-
-  const settled = () => delay(SETTLED_MS);
 
   const rivalMaps = (port: number): ReturnType<Lab['upnpc']> =>
     lab().upnpc(['-a', ADDRESSES.rival, '80', String(port), 'tcp', '600'], { ns: 'rival' });

@@ -10,6 +10,13 @@ import { freshHome, rule } from './suite.ts';
 const PATIENCE_MS = 30_000;
 const POLL_MS = 20;
 
+/**
+ * A gateway that lived shorter may start again unseen: RFC 6886, section 3.6, forgives its clock two seconds and an
+ * eighth of the time since the last check (ten seconds, and a tenth), and it tells whole seconds. natward's first look
+ * at a new gateway, which comes early, is then over as well.
+ */
+const SETTLED_MS = 5_000;
+
 /** What is hoped for where the gateway announces itself, and where it says nothing. */
 const GOAL_MS = { announced: 2_000, silent: 15_000 } as const;
 
@@ -65,6 +72,11 @@ export class Keeping {
 /** Starts a keep in a terminal, with a memory of its own unless one is named. */
 export function startKeep(lab: Lab, args: readonly string[], options?: NatwardOptions): Keeping {
   return new Keeping(lab.spawnNatward(['keep', ...args, '--json'], options ?? freshHome()));
+}
+
+/** Resolves when a restart of the gateway would show. */
+export function settled(): Promise<void> {
+  return delay(SETTLED_MS);
 }
 
 /** Polls until `done`; rejects when it takes longer than anybody would wait. */
