@@ -7,15 +7,21 @@ import { parseArgs } from 'node:util';
 import type { Lab } from '../test/lab/support/lab.ts';
 import { usageOf } from './process.ts';
 import { formatTable, median, quotient, type Table, type Verdict } from './report.ts';
-import { agentBefore, type Answerer, MINIUPNPD, RESPONDER_ALONE } from './responder/gateways.ts';
-import { Load, type Loaded, type LoadKind } from './responder/load.ts';
+import {
+  agentBefore,
+  type Answerer,
+  type Answering,
+  MINIUPNPD,
+  RESPONDER_ALONE,
+} from './responder/gateways.ts';
+import { type Control, Load, type Loaded, type LoadKind } from './responder/load.ts';
 import { checkBuilt, chosen, count, inLab, ownConditions, peerConditions, writeJson } from './setting.ts';
 
 const LIVE = [100, 1000, 10_000];
 const ROUNDS = 3;
 const SECONDS = 3;
 /** miniupnpd looks through its table at each new mapping: ten thousand would take it the better part of an hour. */
-const FILL_SECONDS = 60;
+const FILL_SECONDS = 20;
 const FIRST_PORT = 20_000;
 const UDP_AT_ONCE = 64;
 const SOAP_AT_ONCE = 16;
@@ -25,10 +31,8 @@ const MANY_CONNECTIONS =
   'cd /proc/sys/net/ipv4 && echo 1024 65535 > ip_local_port_range && echo 1 > tcp_tw_reuse';
 
 const FILL: LoadKind = { name: 'new', protocol: 'pcp', atOnce: UDP_AT_ONCE };
+/** What miniupnpd takes longest for comes last. */
 const LOADS: readonly LoadKind[] = [
-  { name: 'PCP MAP', protocol: 'pcp', atOnce: UDP_AT_ONCE },
-  { name: 'NAT-PMP map', protocol: 'natpmp', atOnce: UDP_AT_ONCE },
-  { name: 'NAT-PMP address', protocol: 'address', atOnce: UDP_AT_ONCE },
   { name: 'AddPortMapping', protocol: 'soap', atOnce: SOAP_AT_ONCE, action: 'AddPortMapping' },
   {
     name: 'AddPortMapping, kept alive',
@@ -38,7 +42,14 @@ const LOADS: readonly LoadKind[] = [
     keepsAlive: true,
   },
   { name: 'GetExternalIPAddress', protocol: 'soap', atOnce: SOAP_AT_ONCE, action: 'GetExternalIPAddress' },
+  { name: 'NAT-PMP address', protocol: 'address', atOnce: UDP_AT_ONCE },
+  { name: 'NAT-PMP map', protocol: 'natpmp', atOnce: UDP_AT_ONCE },
+  { name: 'PCP MAP', protocol: 'pcp', atOnce: UDP_AT_ONCE },
 ];
+/** Answered when all that was asked before has been. */
+const KNOCK: LoadKind = { name: 'knock', protocol: 'soap', atOnce: 1, action: 'GetExternalIPAddress' };
+const KNOCK_SECONDS = 10;
+const KNOCKS = 12;
 
 const PARTS: ReadonlyMap<string, readonly Answerer[]> = new Map([
   ['alone', [RESPONDER_ALONE, MINIUPNPD]],
@@ -51,7 +62,7 @@ const USAGE = `npm run bench -- responder [options]
   --live N          mappings that are there; may be repeated; default ${LIVE.join(', ')}
   --rounds N        default ${ROUNDS}
   --seconds N       of each load; default ${SECONDS}
-  --fill-seconds N  whoever has not granted all by then is measured with what it has; default ${FILL_SECONDS}
+  --fill-seconds N  whoever has not granted all by then is given the rest; default ${FILL_SECONDS}
   --json FILE       write every sample there as well`;
 
 interface Settings {
@@ -99,7 +110,7 @@ export async function run(args: readonly string[]): Promise<void> {
   const conditions = [
     ownConditions(),
     peerConditions(['miniupnpd'], []),
-    `${UDP_AT_ONCE} at once over UDP, ${SOAP_AT_ONCE} over SOAP; ${settings.seconds} s of each load, medians of ${settings.rounds}; filled for ${settings.fillSeconds} s at most`,
+    `${UDP_AT_ONCE} at once over UDP, ${SOAP_AT_ONCE} over SOAP; ${settings.seconds} s of each load, medians of ${settings.rounds}; filled for ${settings.fillSeconds} s at most; what miniupnpd has not granted by then is written into its table`,
     'alone: natward is before an outer gateway in its own process that grants at once; miniupnpd is its own gateway and sets a rule in the kernel for each new mapping',
   ];
   console.log(`${conditions.join('\n')}\n`);
@@ -145,16 +156,27 @@ async function measureOne(
     const filled = await load.run(lab, between, FILL, filling, control);
     const granted = filled.answered - filled.refused;
     if (granted === 0) throw new Error(`${answerer.name} granted none of ${live}`);
+    await answering.fill?.(FIRST_PORT + granted, live - granted);
     const { rssMb } = usageOf(pid);
     const loads: Record<string, Loaded> = {};
     for (const kind of LOADS) {
-      const asking = { first: FIRST_PORT, count: granted, way: 'ROUND', seconds } as const;
+      await untilIdle(lab, answering, load, control);
+      const asking = { first: FIRST_PORT, count: live, way: 'ROUND', seconds } as const;
       loads[kind.name] = await load.run(lab, between, kind, asking, control);
     }
     return { answerer: answerer.name, live, granted, newPerSecond: granted / filled.seconds, rssMb, loads };
   } finally {
     await answering.stop();
   }
+}
+
+/** Waits for the answers that a load before did not wait for. */
+async function untilIdle(lab: Lab, { between }: Answering, load: Load, control: Control): Promise<void> {
+  const once = { first: FIRST_PORT, count: 1, way: 'ONCE', seconds: KNOCK_SECONDS } as const;
+  for (let knock = 0; knock < KNOCKS; knock++) {
+    if ((await load.run(lab, between, KNOCK, once, control)).answered > 0) return;
+  }
+  throw new Error(`${between.gateway} has not answered for ${KNOCKS * KNOCK_SECONDS} s`);
 }
 
 function tableOf(answerers: readonly Answerer[], live: number, samples: readonly Sample[]): Table {
@@ -182,7 +204,7 @@ function tableOf(answerers: readonly Answerer[], live: number, samples: readonly
   const fillRows = answerers.map((answerer) => ({
     name: `new mappings: ${answerer.name}`,
     figures: [of(answerer, ({ newPerSecond }) => newPerSecond), undefined, undefined, undefined],
-    remark: `${of(answerer, ({ granted }) => granted)} live, RSS ${of(answerer, ({ rssMb }) => rssMb)?.toFixed(0)} MB`,
+    remark: `${of(answerer, ({ granted }) => granted)} granted, RSS ${of(answerer, ({ rssMb }) => rssMb)?.toFixed(0)} MB`,
   }));
   const [own, peer] = answerers;
   return {

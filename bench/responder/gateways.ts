@@ -10,6 +10,8 @@ import type { Between } from './load.ts';
 export interface Answering {
   readonly pid: number;
   readonly between: Between;
+  /** Gives it the mappings of `count` ports from `first` on, other than by asking for them. */
+  readonly fill?: (first: number, count: number) => Promise<unknown>;
   stop(): Promise<unknown>;
 }
 
@@ -29,9 +31,27 @@ export const MINIUPNPD: Answerer = {
   name: 'miniupnpd',
   async start(lab) {
     const gateway = await lab.startGateway({ quiet: true });
-    return { pid: gateway.pid, between: AT_GATEWAY, stop: () => gateway.stop() };
+    return {
+      pid: gateway.pid,
+      between: AT_GATEWAY,
+      fill: (first, count) => writeRules(lab, first, count),
+      stop: () => gateway.stop(),
+    };
   },
 };
+
+/** miniupnpd's table is the kernel's: these are its rules, as it writes them, without their descriptions. */
+async function writeRules(lab: Lab, first: number, count: number): Promise<void> {
+  const client = ADDRESSES.lan;
+  const hex = client.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'));
+  const rules = Array.from({ length: count }, (_, at) => first + at).flatMap((port) => [
+    `prerouting_miniupnpd iif "ext0" ip protocol tcp tcp dport ${port} dnat ip to ${client}:${port}`,
+    `miniupnpd iif "ext0" th dport ${port} @nh,128,32 0x${hex.join('')} @nh,72,8 0x6 accept`,
+  ]);
+  const file = join(lab.directory, 'mappings.nft');
+  writeFileSync(file, rules.map((one) => `add rule inet filter ${one}\n`).join(''));
+  await lab.must('gw', ['nft', '-f', file], { timeoutMs: READY_MS });
+}
 
 /** On the same interface of the same machine. */
 export const RESPONDER_ALONE: Answerer = {
