@@ -1,6 +1,6 @@
 /**
- * The relay: rules carried out by listening, on any platform and without privileges. Knows where it listens, which
- * rules each place has and what runs; gate.ts says who may pass, tcp.ts and udp.ts carry what passes.
+ * The relay: rules carried out by listening, on any platform and without privileges. Knows where it listens, and which
+ * rules each place has; gate.ts says who may pass, tcp.ts and udp.ts carry what passes, conversations.ts has what runs.
  *
  * A table is taken whole: what is new is opened first, then all places switch to the new rules in one turn, then what
  * nobody wants is closed. A conversation keeps the rule that it began under; a rule that says the same in both tables
@@ -8,7 +8,6 @@
  */
 
 import { NatwardError } from '../../errors.ts';
-import { formatEndpoint, type Endpoint } from '../../net/endpoint.ts';
 import { type Clock, OVER } from '../../system/clock.ts';
 import type { Names } from '../../system/names.ts';
 import type { InterfaceAddress } from '../../system/routes.ts';
@@ -28,6 +27,7 @@ import type { Rule } from '../rule.ts';
 import { type Exchange, exchanged, isSame, type Table } from '../table.ts';
 import { targetNames } from '../target.ts';
 import { formatRule } from '../text.ts';
+import { Conversations, shown } from './conversations.ts';
 import type { Datagrams } from './datagram.ts';
 import { Gate, type HostsTexts } from './gate.ts';
 import { Layout } from './layout.ts';
@@ -37,10 +37,9 @@ import { type Place, placeKey } from './places.ts';
 import { RuleState } from './rule-state.ts';
 import { relayShortcoming } from './shortcoming.ts';
 import { ListenError, type Stream, type Streams } from './stream.ts';
-import type { Tap } from './tap.ts';
 import { TargetNames } from './target-names.ts';
-import { type Admission, TcpConversation } from './tcp.ts';
-import { listenUdp, type UdpConversation } from './udp.ts';
+import { TcpConversation } from './tcp.ts';
+import { listenUdp } from './udp.ts';
 
 export interface RelayOptions {
   readonly clock: Clock;
@@ -56,18 +55,12 @@ export interface RelayOptions {
   readonly kernelCan: string;
 }
 
-/** What the conversations are looked at by: how late an idle one may end. */
-const TICK_MS = 500;
 /** Files that the rest of natward needs. */
 const RESERVED_FILES = 256;
 const MAX_CONVERSATIONS = 65_536;
 /** Of all conversations, what one client may have where its rule says nothing. */
 const CLIENT_SHARE = 0.75;
-/** For so long a place that could not accept is spoken of. */
-const TROUBLE_MS = 10_000;
 const ADDRESSES_MS = 2000;
-
-type Running = TcpConversation | UdpConversation;
 
 interface OpenPlace extends Open {
   readonly context: PlaceContext;
@@ -79,20 +72,15 @@ export class Relay implements ForwardEngine {
   readonly clock: Clock;
   readonly names: TargetNames;
   readonly gate: Gate;
+  readonly running: Conversations;
   #table: Table = [];
   readonly #states = new Map<string, RuleState>();
   /** Of the table. */
   #layout: Layout = new Layout([]);
   readonly #openings: Openings<OpenPlace>;
-  readonly #running = new Set<Running>();
-  readonly #taps = new Set<Tap>();
-  readonly #listeners = new Set<(event: EngineEvent) => void>();
   #trouble: (key: string, error: NatwardError | undefined) => void = () => undefined;
   #waits: (waiting: ApplyReport['waiting']) => void = () => undefined;
-  /** Of accepting; undefined: there is none. */
-  #troubleUntilMs: number | undefined;
   readonly #over = new AbortController();
-  #ticking = false;
   #applying: Promise<unknown> = Promise.resolve();
   #addresses = '';
   /** All places of the table are open. */
@@ -100,8 +88,6 @@ export class Relay implements ForwardEngine {
   /** Nothing new begins any more. */
   #isEnding = false;
   readonly #watching: Promise<void>;
-  #ids = 0;
-  tick = 0;
 
   constructor(options: RelayOptions) {
     this.#options = options;
@@ -120,6 +106,12 @@ export class Relay implements ForwardEngine {
       readHosts: options.readHosts,
       openPerClient: Math.floor(this.#maxConversations * CLIENT_SHARE),
     });
+    this.running = new Conversations(
+      options.clock,
+      { most: () => this.#maxConversations, fileLimit: options.fileLimit },
+      this.#over.signal,
+    );
+    this.running.onTrouble = (error) => this.#trouble('accept', error);
     this.#watching = this.#watch();
   }
 
@@ -181,7 +173,7 @@ export class Relay implements ForwardEngine {
     }
     if (!this.#isWhole) this.#trouble('listen', undefined);
     this.#isWhole = true;
-    const affected = [...this.#running].filter((one) => one.hasBegun && one.state.isOver);
+    const affected = this.running.begun.filter(({ state }) => state.isOver);
     if (conversations === 'cut') for (const one of affected) one.cut('its rule is gone or changed');
     return { affected: affected.length, waiting: layout.waiting(table) };
   }
@@ -268,7 +260,7 @@ export class Relay implements ForwardEngine {
       const listener = await this.streams.listen(
         place,
         (stream) => this.#accepted(stream, context),
-        (code) => this.#notAccepted(code, place),
+        (code) => this.running.notAccepted(code, place),
       );
       const close = () => {
         context.states = [];
@@ -292,93 +284,15 @@ export class Relay implements ForwardEngine {
       stream.reset();
       return;
     }
-    if (this.#running.size >= this.#maxConversations) {
+    if (this.running.isFull) {
       stream.reset();
-      this.#notAccepted('EMFILE', context.place);
+      this.running.notAccepted('EMFILE', context.place);
       return;
     }
     const conversation = new TcpConversation(stream, { client, local }, context);
-    this.#running.add(conversation);
+    this.running.add(conversation);
     if (context.isGreeted(client)) conversation.greet();
     else conversation.begin();
-    this.#beginTicking();
-  }
-
-  #notAccepted(code: string, { protocol, port }: Place): void {
-    this.#troubleUntilMs = this.clock.steady() + TROUBLE_MS;
-    const isFull = code === 'EMFILE' || code === 'ENFILE';
-    const message = isFull
-      ? `no conversation more: ${this.#running.size} run, and this process may have ${this.#options.fileLimit} files open`
-      : `${protocol.toUpperCase()} ${port}: cannot accept: ${code}`;
-    const advice = 'Raise the limit: LimitNOFILE= in the systemd unit, or limit what the rules let in.';
-    this.#trouble('accept', new NatwardError('NO_RESOURCES', message, isFull ? { advice } : {}));
-    this.#beginTicking();
-  }
-
-  /** Another conversation of this client at a place begins. Only for those of UDP: TCP's are known already. */
-  add(conversation: Running): void {
-    this.#running.add(conversation);
-    this.#beginTicking();
-  }
-
-  get isFull(): boolean {
-    return this.#running.size >= this.#maxConversations;
-  }
-
-  tapped(tap: Tap): void {
-    this.#taps.add(tap);
-  }
-
-  opened(conversation: Running): void {
-    if (this.#listeners.size > 0) this.#emit({ type: 'opened', conversation: shown(conversation) });
-  }
-
-  closed(conversation: Running, reason: string): void {
-    this.#running.delete(conversation);
-    if (this.#listeners.size > 0) this.#emit({ type: 'closed', conversation: shown(conversation), reason });
-  }
-
-  refused(conversation: Running | undefined, { state, reason = '' }: Admission, client: Endpoint): void {
-    if (conversation !== undefined) this.#running.delete(conversation);
-    state?.refuse(`${formatEndpoint(client)}: ${reason}`, this.clock.now());
-    if (this.#listeners.size > 0) {
-      this.#emit({ type: 'refused', ruleId: state?.rule.id ?? null, client, reason });
-    }
-  }
-
-  nextId(): number {
-    this.#ids++;
-    return this.#ids;
-  }
-
-  #emit(event: EngineEvent): void {
-    for (const listener of this.#listeners) listener(event);
-  }
-
-  #beginTicking(): void {
-    if (this.#ticking) return;
-    this.#ticking = true;
-    void this.#ticks();
-  }
-
-  /** Goes on as long as there is anything to look at. */
-  async #ticks(): Promise<void> {
-    while (this.#running.size > 0 || this.#taps.size > 0 || this.#troubleUntilMs !== undefined) {
-      const isOver = await this.clock.sleep(TICK_MS, this.#over.signal).then(
-        () => false,
-        () => true,
-      );
-      if (isOver) return;
-      this.tick++;
-      const nowMs = this.clock.steady();
-      for (const one of this.#running) one.look(nowMs);
-      for (const tap of this.#taps) if (tap.look(nowMs)) this.#taps.delete(tap);
-      if (this.#troubleUntilMs !== undefined && nowMs >= this.#troubleUntilMs) {
-        this.#troubleUntilMs = undefined;
-        this.#trouble('accept', undefined);
-      }
-    }
-    this.#ticking = false;
   }
 
   /** Where this host's addresses change, places come and go; what could not be opened is tried again. */
@@ -405,11 +319,10 @@ export class Relay implements ForwardEngine {
 
   async affected(table: Table): Promise<readonly Conversation[]> {
     const after = new Map(table.map((rule) => [rule.id, rule] as const));
-    return [...this.#running]
-      .filter((one) => {
-        if (!one.hasBegun) return false;
-        const rule = after.get(one.state.rule.id);
-        return one.state.isOver || rule === undefined || !isSame(rule, one.state.rule);
+    return this.running.begun
+      .filter(({ state }) => {
+        const rule = after.get(state.rule.id);
+        return state.isOver || rule === undefined || !isSame(rule, state.rule);
       })
       .map(shown);
   }
@@ -432,12 +345,11 @@ export class Relay implements ForwardEngine {
   }
 
   async conversations(): Promise<readonly Conversation[]> {
-    return [...this.#running].filter((one) => one.hasBegun).map(shown);
+    return this.running.begun.map(shown);
   }
 
   listen(listener: (event: EngineEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.running.listen(listener);
   }
 
   onTrouble(listener: (key: string, error: NatwardError | undefined) => void): void {
@@ -452,10 +364,7 @@ export class Relay implements ForwardEngine {
     this.#isEnding = true;
     await this.#applying;
     this.#openings.retire();
-    const endMs = this.clock.steady() + limitMs;
-    // A conversation of UDP has no end of its own.
-    const isBusy = () => [...this.#running].some((one) => one instanceof TcpConversation);
-    while (isBusy() && this.clock.steady() < endMs) await this.clock.sleep(DRAIN_LOOK_MS);
+    await this.running.drain(limitMs);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -463,26 +372,9 @@ export class Relay implements ForwardEngine {
     this.#over.abort(OVER);
     await this.#applying;
     this.#openings.close();
-    for (const one of this.#running) one.cut('natward ends');
-    for (const tap of this.#taps) tap.close();
+    this.running.cut('natward ends');
     await this.#watching;
   }
 }
 
-const DRAIN_LOOK_MS = 20;
 const CARRIED_BY: readonly EngineName[] = ['relay'];
-
-function shown(one: Running): Conversation {
-  const { id, protocol, client, local, target, beganAtMs, bytesIn, bytesOut } = one;
-  return {
-    id,
-    ruleId: one.state.rule.id,
-    protocol,
-    client,
-    local,
-    target: target ?? null,
-    beganAtMs,
-    bytesIn,
-    bytesOut,
-  };
-}

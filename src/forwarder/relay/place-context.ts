@@ -3,6 +3,7 @@
 import type { Endpoint } from '../../net/endpoint.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
 import type { Clock } from '../../system/clock.ts';
+import type { Running } from './conversations.ts';
 import type { Datagrams } from './datagram.ts';
 import type { Relay } from './engine.ts';
 import { isWild } from './openings.ts';
@@ -11,10 +12,8 @@ import type { RuleState } from './rule-state.ts';
 import type { Streams } from './stream.ts';
 import type { Tap } from './tap.ts';
 import type { TargetNames } from './target-names.ts';
-import type { Admission, Arrival, TcpContext, TcpConversation } from './tcp.ts';
+import type { Admission, Arrival, TcpContext } from './tcp.ts';
 import type { UdpContext, UdpConversation } from './udp.ts';
-
-type Running = TcpConversation | UdpConversation;
 
 export class PlaceContext implements TcpContext, UdpContext {
   readonly relay: Relay;
@@ -47,7 +46,7 @@ export class PlaceContext implements TcpContext, UdpContext {
   }
 
   get tick(): number {
-    return this.relay.tick;
+    return this.relay.running.tick;
   }
 
   /** Reports whether this peer is to say who the client is. */
@@ -56,7 +55,7 @@ export class PlaceContext implements TcpContext, UdpContext {
   }
 
   admit(arrival: Arrival): Promise<Admission> | Admission {
-    if (this.protocol === 'udp' && this.relay.isFull) {
+    if (this.protocol === 'udp' && this.relay.running.isFull) {
       return { state: undefined, reason: 'too many conversations run' };
     }
     return this.relay.gate.admit(this.protocol, arrival, this);
@@ -67,26 +66,26 @@ export class PlaceContext implements TcpContext, UdpContext {
   }
 
   begun(conversation: UdpConversation): void {
-    this.relay.add(conversation);
+    this.relay.running.add(conversation);
   }
 
   tapped(tap: Tap): void {
-    this.relay.tapped(tap);
+    this.relay.running.tapped(tap);
   }
 
   opened(conversation: Running): void {
-    this.relay.opened(conversation);
+    this.relay.running.opened(conversation);
   }
 
   closed(conversation: Running, reason: string): void {
-    this.relay.closed(conversation, reason);
+    this.relay.running.closed(conversation, reason);
   }
 
   refused(conversation: Running, admission: Admission, client: Endpoint): void {
-    this.relay.refused(conversation, admission, client);
+    this.relay.running.refused(conversation, admission, client);
   }
 
   nextId(): number {
-    return this.relay.nextId();
+    return this.relay.running.nextId();
   }
 }
