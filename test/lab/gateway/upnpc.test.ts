@@ -80,4 +80,17 @@ describeLab('upnpc behind natward', { inner: true }, (lab) => {
     expect(stdout).toContain(`ExternalIPAddress = ${external}`);
     await gateway.stop();
   });
+
+  test('the agent ends: what a client has is given back, and once', async () => {
+    await lab().startGateway();
+    const gateway = await startResponding(lab());
+    for (const port of ['8080', '8081', '8082'])
+      await gateway.upnpc('inner1', '-a', inner1, '80', port, 'tcp', '600');
+    await untilOuter(lab(), 'tcp 8080', 'tcp 8081', 'tcp 8082');
+    const { code, stderr } = await gateway.agent.end('SIGTERM');
+    expect(code).toBe(0);
+    expect(stderr).not.toContain('not released');
+    expect(gateway.agent.eventsOf('released')).toHaveLength(3);
+    await untilOuter(lab());
+  });
 });
