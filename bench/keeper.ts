@@ -3,7 +3,6 @@
  * and real minutes of the built agent, beside @silentbot1/nat-api (minute.ts).
  */
 
-import { parseArgs } from 'node:util';
 import type { MappingProtocol } from '../src/net/protocol.ts';
 import { type Day, virtualDay } from './day.ts';
 import { type GatewayKind, measureMinute, type Minute, type Program } from './minute.ts';
@@ -14,6 +13,7 @@ import {
   count,
   inLab,
   installPeers,
+  optionsOf,
   ownConditions,
   peerConditions,
   writeJson,
@@ -55,27 +55,19 @@ const PARTS: ReadonlyMap<string, (settings: Settings) => Promise<Measured>> = ne
 ]);
 
 export async function run(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      part: { type: 'string', multiple: true, default: [...PARTS.keys()] },
-      leases: { type: 'string', multiple: true, default: LEASES.map(String) },
-      rounds: { type: 'string', default: String(ROUNDS) },
-      seconds: { type: 'string', default: String(SECONDS) },
-      json: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  const options = optionsOf(args, USAGE, {
+    part: [...PARTS.keys()],
+    leases: LEASES.map(String),
+    rounds: ROUNDS,
+    seconds: SECONDS,
   });
-  if (values.help) {
-    console.log(USAGE);
-    return;
-  }
+  if (options === undefined) return;
   const settings = {
-    leases: values.leases.map((text) => leaseCount(text)),
-    rounds: count('--rounds', values.rounds),
-    seconds: count('--seconds', values.seconds),
+    leases: options.leases.map((text) => leaseCount(text)),
+    rounds: options.rounds,
+    seconds: options.seconds,
   };
-  const parts = chosen('--part', values.part, PARTS);
+  const parts = chosen('--part', options.part, PARTS);
   checkBuilt();
   installPeers();
 
@@ -92,7 +84,7 @@ export async function run(args: readonly string[]): Promise<void> {
     measured.push(one);
     console.log(formatTable(one.table));
   }
-  writeJson(values.json, { benchmark: 'keeper', conditions, parts: measured });
+  writeJson(options.json, { benchmark: 'keeper', conditions, parts: measured });
 }
 
 function leaseCount(text: string): number {

@@ -6,7 +6,6 @@
 
 import { spawnSync } from 'node:child_process';
 import { release } from 'node:os';
-import { parseArgs } from 'node:util';
 import { MEMORY } from './kernel/memory.ts';
 import { type KernelProgram, PROGRAMS } from './kernel/programs.ts';
 import { RULES_PART } from './kernel/rules.ts';
@@ -17,7 +16,7 @@ import { DESCRIPTORS } from './relay/descriptors.ts';
 import { Load } from './relay/load.ts';
 import { measure, type Part, tables } from './relay/rounds.ts';
 import { formatTable } from './report.ts';
-import { checkBuilt, chosen, count, ownConditions, peerConditions, writeJson } from './setting.ts';
+import { checkBuilt, chosen, optionsOf, ownConditions, peerConditions, writeJson } from './setting.ts';
 
 const ROUNDS = 5;
 const ALL = 'all';
@@ -46,23 +45,15 @@ const USAGE = `npm run bench -- kernel [options]
   --json FILE     write every sample there as well`;
 
 export async function run(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      rounds: { type: 'string', default: String(ROUNDS) },
-      part: { type: 'string', multiple: true, default: [ALL] },
-      program: { type: 'string', multiple: true, default: [...BY_NAME.keys()] },
-      json: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  const options = optionsOf(args, USAGE, {
+    rounds: ROUNDS,
+    part: [ALL],
+    program: [...BY_NAME.keys()],
   });
-  if (values.help) {
-    console.log(USAGE);
-    return;
-  }
-  const rounds = count('--rounds', values.rounds);
-  const parts = chosen('--part', values.part, PARTS).flat();
-  const programs = chosen('--program', values.program, BY_NAME);
+  if (options === undefined) return;
+  const { rounds } = options;
+  const parts = chosen('--part', options.part, PARTS).flat();
+  const programs = chosen('--program', options.program, BY_NAME);
   checkInstalled();
   checkBuilt();
   // The networks go by themselves then, the load generator with this process.
@@ -79,7 +70,7 @@ export async function run(args: readonly string[]): Promise<void> {
     results.push({ part: part.name, outcomes });
     for (const table of tables(part, outcomes)) console.log(formatTable(table));
   }
-  writeJson(values.json, { benchmark: 'kernel', conditions, results });
+  writeJson(options.json, { benchmark: 'kernel', conditions, results });
 }
 
 function checkInstalled(): void {

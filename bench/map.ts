@@ -3,7 +3,6 @@
  * real miniupnpd, by turns. Says which targets were met; only what could not be measured is an error.
  */
 
-import { parseArgs } from 'node:util';
 import type { Lab } from '../test/lab/support/lab.ts';
 import { measureMany } from './many.ts';
 import { measureNone } from './none.ts';
@@ -12,9 +11,9 @@ import { formatSection, type Section } from './report.ts';
 import {
   checkBuilt,
   chosen,
-  count,
   inLab,
   installPeers,
+  optionsOf,
   ownConditions,
   peerConditions,
   writeJson,
@@ -55,22 +54,14 @@ const PARTS: ReadonlyMap<string, Part> = new Map<string, Part>([
 ]);
 
 export async function run(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      rounds: { type: 'string', default: String(ROUNDS) },
-      long: { type: 'string', default: String(LONG_ROUNDS) },
-      part: { type: 'string', multiple: true, default: [...PARTS.keys()] },
-      json: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  const options = optionsOf(args, USAGE, {
+    rounds: ROUNDS,
+    long: LONG_ROUNDS,
+    part: [...PARTS.keys()],
   });
-  if (values.help) {
-    console.log(USAGE);
-    return;
-  }
-  const [rounds, longRounds] = [count('--rounds', values.rounds), count('--long', values.long)];
-  const parts = chosen('--part', values.part, PARTS);
+  if (options === undefined) return;
+  const { rounds, long: longRounds } = options;
+  const parts = chosen('--part', options.part, PARTS);
   checkBuilt();
   installPeers();
 
@@ -85,7 +76,7 @@ export async function run(args: readonly string[]): Promise<void> {
       }
     }
   });
-  writeJson(values.json, { benchmark: 'map', conditions, sections });
+  writeJson(options.json, { benchmark: 'map', conditions, sections });
 }
 
 function progress(part: string, rounds: number): (round: number) => void {

@@ -5,7 +5,6 @@
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import type { GatewayOptions, Lab } from '../test/lab/support/lab.ts';
 import { type KeeperProcess, PORT_KEEPERS, type PortKeeper } from './keepers.ts';
 import { Probe } from './probe.ts';
@@ -13,9 +12,9 @@ import { formatSection, median, type Row, type Section, type Verdict } from './r
 import {
   checkBuilt,
   chosen,
-  count,
   inLab,
   installPeers,
+  optionsOf,
   ownConditions,
   peerConditions,
   writeJson,
@@ -123,25 +122,17 @@ interface Outcome {
 }
 
 export async function run(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      rounds: { type: 'string', default: String(ROUNDS) },
-      scenario: { type: 'string', multiple: true, default: [...SCENARIOS.keys()] },
-      limit: { type: 'string', default: String(LIMIT_SECONDS) },
-      down: { type: 'string', default: String(DOWN_SECONDS) },
-      json: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  const options = optionsOf(args, `${USAGE}\n\nscenarios: ${[...SCENARIOS.keys()].join(', ')}`, {
+    rounds: ROUNDS,
+    scenario: [...SCENARIOS.keys()],
+    limit: LIMIT_SECONDS,
+    down: DOWN_SECONDS,
   });
-  if (values.help) {
-    console.log(`${USAGE}\n\nscenarios: ${[...SCENARIOS.keys()].join(', ')}`);
-    return;
-  }
-  const rounds = count('--rounds', values.rounds);
-  const limitMs = count('--limit', values.limit) * 1000;
-  const downMs = count('--down', values.down) * 1000;
-  const scenarios = chosen('--scenario', values.scenario, SCENARIOS);
+  if (options === undefined) return;
+  const { rounds } = options;
+  const limitMs = options.limit * 1000;
+  const downMs = options.down * 1000;
+  const scenarios = chosen('--scenario', options.scenario, SCENARIOS);
   checkBuilt();
   installPeers();
 
@@ -160,7 +151,7 @@ export async function run(args: readonly string[]): Promise<void> {
       console.log(formatSection(section));
     }
   });
-  writeJson(values.json, { benchmark: 'recovery', conditions, sections });
+  writeJson(options.json, { benchmark: 'recovery', conditions, sections });
 }
 
 interface Settings {

@@ -5,7 +5,6 @@
 
 import { spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { BULK } from './relay/bulk.ts';
 import { CONNECTIONS } from './relay/connections.ts';
 import { datagrams } from './relay/datagrams.ts';
@@ -18,7 +17,7 @@ import { nodeScript, type Relay, ROUTED } from './relay/programs.ts';
 import { measure, type Part, tables } from './relay/rounds.ts';
 import { rules } from './relay/rules.ts';
 import { formatTable } from './report.ts';
-import { chosen, count, ownConditions, peerConditions, writeJson } from './setting.ts';
+import { chosen, optionsOf, ownConditions, peerConditions, writeJson } from './setting.ts';
 
 const ROUNDS = 3;
 
@@ -43,26 +42,18 @@ const USAGE = `npm run bench -- relay [options]
   --json FILE         write every sample there as well`;
 
 export async function run(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      rounds: { type: 'string', default: String(ROUNDS) },
-      part: { type: 'string', multiple: true, default: [...PARTS.keys()] },
-      program: { type: 'string', multiple: true, default: [...PROGRAMS.keys()] },
-      'node-script': { type: 'string', multiple: true, default: [] },
-      json: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  const options = optionsOf(args, USAGE, {
+    rounds: ROUNDS,
+    part: [...PARTS.keys()],
+    program: [...PROGRAMS.keys()],
+    'node-script': [],
   });
-  if (values.help) {
-    console.log(USAGE);
-    return;
-  }
-  const rounds = count('--rounds', values.rounds);
-  const parts = chosen('--part', values.part, PARTS).flat();
+  if (options === undefined) return;
+  const { rounds } = options;
+  const parts = chosen('--part', options.part, PARTS).flat();
   const relays = [
-    ...chosen('--program', values.program, PROGRAMS),
-    ...values['node-script'].map((file) => nodeScript(resolve(file))),
+    ...chosen('--program', options.program, PROGRAMS),
+    ...options['node-script'].map((file) => nodeScript(resolve(file))),
   ];
   checkInstalled();
   // The networks go by themselves then, the load generator with this process.
@@ -76,7 +67,7 @@ export async function run(args: readonly string[]): Promise<void> {
     results.push({ part: part.name, outcomes });
     for (const table of tables(part, outcomes)) console.log(formatTable(table));
   }
-  writeJson(values.json, { benchmark: 'relay', conditions, results });
+  writeJson(options.json, { benchmark: 'relay', conditions, results });
 }
 
 function checkInstalled(): void {

@@ -3,7 +3,6 @@
  * its own run of the lab. Live mappings that are asked for again, new ones, and questions for the address.
  */
 
-import { parseArgs } from 'node:util';
 import type { Lab } from '../test/lab/support/lab.ts';
 import { usageOf } from './process.ts';
 import { formatTable, median, quotient, type Table, type Verdict } from './report.ts';
@@ -15,7 +14,16 @@ import {
   RESPONDER_ALONE,
 } from './responder/gateways.ts';
 import { type Control, Load, type Loaded, type LoadKind } from './responder/load.ts';
-import { checkBuilt, chosen, count, inLab, ownConditions, peerConditions, writeJson } from './setting.ts';
+import {
+  checkBuilt,
+  chosen,
+  count,
+  inLab,
+  optionsOf,
+  ownConditions,
+  peerConditions,
+  writeJson,
+} from './setting.ts';
 
 const LIVE = [100, 1000, 10_000];
 const ROUNDS = 3;
@@ -82,30 +90,22 @@ interface Sample {
 }
 
 export async function run(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      part: { type: 'string', multiple: true, default: [...PARTS.keys()] },
-      live: { type: 'string', multiple: true, default: LIVE.map(String) },
-      rounds: { type: 'string', default: String(ROUNDS) },
-      seconds: { type: 'string', default: String(SECONDS) },
-      'fill-seconds': { type: 'string', default: String(FILL_SECONDS) },
-      json: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  const options = optionsOf(args, USAGE, {
+    part: [...PARTS.keys()],
+    live: LIVE.map(String),
+    rounds: ROUNDS,
+    seconds: SECONDS,
+    'fill-seconds': FILL_SECONDS,
   });
-  if (values.help) {
-    console.log(USAGE);
-    return;
-  }
+  if (options === undefined) return;
   const settings = {
-    rounds: count('--rounds', values.rounds),
-    seconds: count('--seconds', values.seconds),
-    fillSeconds: count('--fill-seconds', values['fill-seconds']),
+    rounds: options.rounds,
+    seconds: options.seconds,
+    fillSeconds: options['fill-seconds'],
     load: new Load(),
   };
-  const live = values.live.map((text) => count('--live', text));
-  const parts = chosen('--part', values.part, PARTS);
+  const live = options.live.map((text) => count('--live', text));
+  const parts = chosen('--part', options.part, PARTS);
   checkBuilt();
   const conditions = [
     ownConditions(),
@@ -122,7 +122,7 @@ export async function run(args: readonly string[]): Promise<void> {
       console.log(formatTable(tableOf(answerers, wanted, own)));
     }
   }
-  writeJson(values.json, { benchmark: 'responder', conditions, samples });
+  writeJson(options.json, { benchmark: 'responder', conditions, samples });
 }
 
 function measure(answerers: readonly Answerer[], live: number, settings: Settings): Promise<Sample[]> {

@@ -4,11 +4,51 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { createLab, type Lab, labUnavailable } from '../test/lab/support/lab.ts';
 import type { NetworkOptions } from '../test/lab/support/namespaces.ts';
 import { NATWARD, NATWARD_LIBRARY } from './peers.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
+
+/** An option's default: a number from 1 up, a text, or texts, one for each time that it is given. */
+type Default = number | string | readonly string[];
+
+export type Options<Defaults> = {
+  readonly [Name in keyof Defaults]: Defaults[Name] extends number
+    ? number
+    : Defaults[Name] extends string
+      ? string
+      : readonly string[];
+} & { readonly json: string | undefined };
+
+/** What was chosen of these, and of `--json FILE`. undefined: help was asked for, and printed. Throws for what is not there. */
+export function optionsOf<const Defaults extends Readonly<Record<string, Default>>>(
+  args: readonly string[],
+  usage: string,
+  defaults: Defaults,
+): Options<Defaults> | undefined {
+  const names = Object.keys(defaults);
+  const options: NonNullable<ParseArgsConfig['options']> = Object.fromEntries(
+    names.map((name) => [name, { type: 'string', multiple: Array.isArray(defaults[name]) }] as const),
+  );
+  options['json'] = { type: 'string' };
+  options['help'] = { type: 'boolean', short: 'h' };
+  const { values } = parseArgs({ args: [...args], options });
+  if (values['help'] === true) {
+    console.log(usage);
+    return undefined;
+  }
+  const read = names.map((name) => {
+    const text = values[name];
+    const isNumber = typeof defaults[name] === 'number';
+    return [
+      name,
+      isNumber && text !== undefined ? count(`--${name}`, String(text)) : (text ?? defaults[name]),
+    ];
+  });
+  return { ...Object.fromEntries(read), json: values['json'] } as Options<Defaults>;
+}
 
 /** A number of an option. Throws where it is none from 1 up. */
 export function count(option: string, text: string): number {
