@@ -11,6 +11,7 @@ import { family, type IpAddress } from '../../src/net/address.ts';
 import type { ResponderOptions } from '../../src/responder/responder.ts';
 import type { InterfaceAddress, NetworkState } from '../../src/system/routes.ts';
 import { TestUpstream } from '../responder/test-upstream.ts';
+import { sampleLease } from '../support/sample-lease.ts';
 import { TestClock } from '../support/test-clock.ts';
 
 const OUTER: GatewayStatus = {
@@ -34,30 +35,7 @@ const VIRBR0 = addressOf('virbr0', '192.168.122.1/24');
 const ROUTE = { family: 4, interface: 'eth0', gateway: '192.168.1.1', metric: 100 } as const;
 
 function lease(change: Partial<LeaseStatus>): LeaseStatus {
-  return {
-    id: '3fa94c01/tcp/8443',
-    intentId: '3fa94c01',
-    owner: RESPONDER_OWNER,
-    spec: '443:172.17.0.2:8443/tcp',
-    state: 'held',
-    protocol: 'tcp',
-    family: 4,
-    requestedExternalPort: 443,
-    externalAddress: '198.51.100.7',
-    externalPort: 443,
-    internalClient: '192.168.1.10',
-    internalPort: 8443,
-    target: null,
-    lifetimeSeconds: 7200,
-    expiresAt: null,
-    renewsAt: null,
-    via: 'pcp',
-    gateway: '192.168.1.1',
-    description: '',
-    notes: [],
-    error: null,
-    ...change,
-  };
+  return sampleLease({ owner: RESPONDER_OWNER, spec: '443:172.17.0.2:8443/tcp', ...change });
 }
 
 interface Scene {

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { AgentEvent } from '../../src/agent/events.ts';
 import type { GatewayStatus, LeaseStatus } from '../../src/agent/lease.ts';
 import { exitCodeOfLeases } from '../../src/cli/commands/keep.ts';
@@ -9,56 +9,17 @@ import {
   printLeases,
   printStatus,
 } from '../../src/cli/lease-words.ts';
+import { sampleLease } from '../support/sample-lease.ts';
+import { captureSaid } from './said.ts';
 
-const said = { stdout: '', stderr: '' };
-
-beforeEach(() => {
-  for (const name of ['stdout', 'stderr'] as const) {
-    said[name] = '';
-    vi.spyOn(process[name], 'write').mockImplementation((text) => {
-      said[name] += String(text);
-      return true;
-    });
-  }
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-});
-
-function lease(change: Partial<LeaseStatus> = {}): LeaseStatus {
-  return {
-    id: '3fa94c01/tcp/8443',
-    intentId: '3fa94c01',
-    owner: 'user',
-    spec: '443:8443',
-    state: 'held',
-    protocol: 'tcp',
-    family: 4,
-    requestedExternalPort: 443,
-    externalAddress: '198.51.100.7',
-    externalPort: 443,
-    internalClient: '192.168.1.10',
-    internalPort: 8443,
-    target: null,
-    lifetimeSeconds: 7200,
-    expiresAt: '2026-11-20T12:00:00.000Z',
-    renewsAt: '2026-11-20T11:00:00.000Z',
-    via: 'pcp',
-    gateway: '192.168.1.1',
-    description: 'natward 8443/tcp',
-    notes: [],
-    error: null,
-    ...change,
-  };
-}
+const said = captureSaid();
 
 const REFUSAL = {
   code: 'NOT_AUTHORIZED',
   message: '192.168.1.1 refused TCP 443',
   advice: 'Ask for another.',
 } as const;
-const REFUSED = lease({
+const REFUSED = sampleLease({
   state: 'refused',
   externalAddress: null,
   externalPort: null,
@@ -78,13 +39,13 @@ const GATEWAY: GatewayStatus = {
 
 function range(count: number): LeaseStatus[] {
   return Array.from({ length: count }, (_, at) =>
-    lease({ externalPort: 6000 + at, internalPort: 7000 + at, requestedExternalPort: 6000 + at }),
+    sampleLease({ externalPort: 6000 + at, internalPort: 7000 + at, requestedExternalPort: 6000 + at }),
   );
 }
 
 describe('printLeases()', () => {
   test('a lease is one line, with its id', () => {
-    printLeases([lease()]);
+    printLeases([sampleLease()]);
     expect(said.stdout).toBe(
       'tcp 198.51.100.7:443 -> 192.168.1.10:8443 kept, 2h at a time via PCP on 192.168.1.1 [3fa94c01]\n',
     );
@@ -98,19 +59,24 @@ describe('printLeases()', () => {
   test('a range that stands in two ways is two lines', () => {
     printLeases([
       ...range(3),
-      lease({ state: 'lost', externalPort: null, internalPort: 7003, requestedExternalPort: 6003 }),
+      sampleLease({ state: 'lost', externalPort: null, internalPort: 7003, requestedExternalPort: 6003 }),
     ]);
     expect(said.stdout.split('\n')).toHaveLength(3);
   });
 
   test('TCP and UDP of a port are two lines', () => {
-    printLeases([lease({ protocol: 'udp' }), lease()]);
+    printLeases([sampleLease({ protocol: 'udp' }), sampleLease()]);
     expect(said.stdout.split('\n').map((line) => line.slice(0, 3))).toEqual(['tcp', 'udp', '']);
   });
 
   test('a lease without an end says so, an IPv6 pinhole has its address in brackets', () => {
     printLeases([
-      lease({ lifetimeSeconds: 0, family: 6, externalAddress: '2001:db8::8', internalClient: '2001:db8::8' }),
+      sampleLease({
+        lifetimeSeconds: 0,
+        family: 6,
+        externalAddress: '2001:db8::8',
+        internalClient: '2001:db8::8',
+      }),
     ]);
     expect(said.stdout).toContain('tcp [2001:db8::8]:443 -> [2001:db8::8]:8443 kept, without an end via');
   });
@@ -121,12 +87,15 @@ describe('printLeases()', () => {
     ['refused', 'tcp 443 -> 8443 refused, is asked for again from time to time [3fa94c01]\n'],
     ['no-gateway', 'tcp 443 -> 8443 waits for a gateway [3fa94c01]\n'],
   ] as const)('a lease that is %s says so', (state, line) => {
-    printLeases([lease({ state })]);
+    printLeases([sampleLease({ state })]);
     expect(said.stdout).toBe(line);
   });
 
   test('notes are said once', () => {
-    printLeases([lease({ notes: ['watch out'] }), lease({ protocol: 'udp', notes: ['watch out'] })]);
+    printLeases([
+      sampleLease({ notes: ['watch out'] }),
+      sampleLease({ protocol: 'udp', notes: ['watch out'] }),
+    ]);
     expect(said.stdout.match(/note: watch out/g)).toHaveLength(1);
   });
 });
@@ -143,7 +112,7 @@ describe('printStatus()', () => {
     printStatus({
       agent,
       gateways: [GATEWAY],
-      leases: [lease()],
+      leases: [sampleLease()],
       warnings: ['the disk is full'],
       rulesPaused: false,
       rules: [],
@@ -170,7 +139,7 @@ describe('printStatus()', () => {
         { ...responder, clients: 1, mappings: 1 },
         { ...responder, clients: 0, mappings: 0 },
       ],
-      leases: [lease({ owner: 'responder', target })],
+      leases: [sampleLease({ owner: 'responder', target })],
     });
     expect(said.stdout.split('\n').slice(1, 5)).toEqual([
       'answers on docker0 (172.17.0.1): 3 mappings of 2 clients',
@@ -182,7 +151,7 @@ describe('printStatus()', () => {
 
   test('a client’s lease that is not held says whose it is', () => {
     const status = { agent, gateways: [], rulesPaused: false, rules: [], warnings: [], lastEventId: 3 };
-    const lost = lease({ owner: 'responder', state: 'lost', spec: '443:172.17.0.2:8443/tcp' });
+    const lost = sampleLease({ owner: 'responder', state: 'lost', spec: '443:172.17.0.2:8443/tcp' });
     printStatus({ ...status, responders: [], leases: [lost] });
     expect(said.stdout).toContain('tcp 443 -> 8443 (443:172.17.0.2:8443/tcp) lost');
   });
@@ -207,24 +176,24 @@ describe('printEvent()', () => {
   const previous = { externalAddress: '198.51.100.1', externalPort: 442, internalClient: '192.168.1.9' };
   const cases: readonly (readonly [AgentEvent, string])[] = [
     [
-      { ...at, type: 'granted', lease: lease({ notes: ['n'] }) },
+      { ...at, type: 'granted', lease: sampleLease({ notes: ['n'] }) },
       'kept, 2h at a time via PCP on 192.168.1.1 [3fa94c01] (n)',
     ],
     [
-      { ...at, type: 'changed', lease: lease(), previous },
+      { ...at, type: 'changed', lease: sampleLease(), previous },
       ', changed: it was 198.51.100.1:442 -> 192.168.1.9',
     ],
     [
-      { ...at, type: 'lost', lease: lease({ state: 'lost' }), reason: 'it is gone' },
+      { ...at, type: 'lost', lease: sampleLease({ state: 'lost' }), reason: 'it is gone' },
       'tcp 443 -> 8443 lost: it is gone',
     ],
     [
       { ...at, type: 'refused', lease: REFUSED },
       'tcp 443 -> 8443 refused: 192.168.1.1 refused TCP 443. Ask for another.',
     ],
-    [{ ...at, type: 'released', lease: lease(), reason: null }, 'tcp 443 -> 8443 released'],
+    [{ ...at, type: 'released', lease: sampleLease(), reason: null }, 'tcp 443 -> 8443 released'],
     [
-      { ...at, type: 'released', lease: lease(), reason: 'no answer' },
+      { ...at, type: 'released', lease: sampleLease(), reason: 'no answer' },
       'tcp 443 -> 8443 not released: no answer',
     ],
     [
@@ -251,12 +220,12 @@ describe('printEvent()', () => {
   );
 
   test('a renewal is no news', () => {
-    printEvent({ ...at, type: 'renewed', lease: lease() });
+    printEvent({ ...at, type: 'renewed', lease: sampleLease() });
     expect(said.stdout).toBe('');
   });
 
   test('what a gateway wrote cannot drive the terminal', () => {
-    printEvent({ ...at, type: 'lost', lease: lease(), reason: 'a\u001b[2Jb\nc' });
+    printEvent({ ...at, type: 'lost', lease: sampleLease(), reason: 'a\u001b[2Jb\nc' });
     expect(said.stdout).toBe('tcp 443 -> 8443 lost: a?[2Jb?c\n');
   });
 });
@@ -264,9 +233,9 @@ describe('printEvent()', () => {
 describe('printDropped()', () => {
   test('what was released, what never was held, and what could not be released', () => {
     printDropped([
-      lease(),
+      sampleLease(),
       REFUSED,
-      lease({ error: { code: 'TIMEOUT', message: 'no answer', advice: null } }),
+      sampleLease({ error: { code: 'TIMEOUT', message: 'no answer', advice: null } }),
     ]);
     expect(said.stdout.split('\n')).toEqual([
       'tcp 198.51.100.7:443 -> 192.168.1.10:8443 released',
@@ -279,16 +248,16 @@ describe('printDropped()', () => {
 
 describe('what keep tells the shell', () => {
   test('each refusal is said once, on stderr', () => {
-    printLeaseErrors([REFUSED, { ...REFUSED, protocol: 'udp' }, lease()]);
+    printLeaseErrors([REFUSED, { ...REFUSED, protocol: 'udp' }, sampleLease()]);
     expect(said.stderr).toBe('natward: 192.168.1.1 refused TCP 443. Ask for another.\n');
   });
 
   test.each([
-    [[lease()], 0],
-    [[lease(), REFUSED], 5],
+    [[sampleLease()], 0],
+    [[sampleLease(), REFUSED], 5],
     [[REFUSED], 4],
-    [[lease({ state: 'no-gateway' })], 3],
-    [[lease({ state: 'asking' })], 3],
+    [[sampleLease({ state: 'no-gateway' })], 3],
+    [[sampleLease({ state: 'asking' })], 3],
   ])('the exit code of %#', (leases, code) => {
     expect(exitCodeOfLeases(leases)).toBe(code);
   });

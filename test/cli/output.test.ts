@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Granted } from '../../src/agent/port.ts';
 import type { GatewayReport, OwnMapping } from '../../src/agent/survey.ts';
 import {
@@ -16,22 +16,9 @@ import {
   rowJson,
 } from '../../src/cli/output.ts';
 import { NatwardError } from '../../src/errors.ts';
+import { captureSaid } from './said.ts';
 
-const said = { stdout: '', stderr: '' };
-
-beforeEach(() => {
-  for (const name of ['stdout', 'stderr'] as const) {
-    said[name] = '';
-    vi.spyOn(process[name], 'write').mockImplementation((text) => {
-      said[name] += String(text);
-      return true;
-    });
-  }
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-});
+const said = captureSaid();
 
 function granted(change: Partial<Granted> = {}): Granted {
   return {

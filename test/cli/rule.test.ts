@@ -19,27 +19,20 @@ import {
   temporary,
 } from '../control/support/fake-agent.ts';
 import { siteFor } from './natward.ts';
+import { captureSaid } from './said.ts';
 
 const VERSION = '1.2.3';
 const NO_SIGNAL = new AbortController().signal;
-const said = { stdout: '', stderr: '' };
+const said = captureSaid();
 let exitCode: typeof process.exitCode;
 
 beforeEach(async () => {
   exitCode = process.exitCode;
-  for (const name of ['stdout', 'stderr'] as const) {
-    said[name] = '';
-    vi.spyOn(process[name], 'write').mockImplementation((text) => {
-      said[name] += String(text);
-      return true;
-    });
-  }
   vi.stubEnv('NATWARD_HOME', await temporary());
 });
 
 afterEach(() => {
   process.exitCode = exitCode;
-  vi.restoreAllMocks();
   vi.unstubAllEnvs();
 });
 

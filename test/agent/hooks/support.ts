@@ -8,34 +8,23 @@ import type { GatewayStatus, LeaseStatus } from '../../../src/agent/lease.ts';
 import { NatwardError } from '../../../src/errors.ts';
 import type { System } from '../../../src/system/system.ts';
 import type { WebClient } from '../../../src/system/web.ts';
+import { sampleLease } from '../../support/sample-lease.ts';
 import { systemWith } from '../../support/services.ts';
 import { TestClock } from '../../support/test-clock.ts';
 
 function lease(change: Partial<LeaseStatus> = {}): LeaseStatus {
-  return {
+  return sampleLease({
     id: '3fa94c01/tcp/8080',
-    intentId: '3fa94c01',
-    owner: 'user',
     spec: '8080/tcp',
-    state: 'held',
-    protocol: 'tcp',
-    family: 4,
     requestedExternalPort: null,
     externalAddress: '11.22.33.44',
     externalPort: 40_000,
-    internalClient: '192.168.1.10',
     internalPort: 8080,
-    target: null,
-    lifetimeSeconds: 7200,
     expiresAt: '2026-01-01T02:00:00.000Z',
     renewsAt: '2026-01-01T01:00:00.000Z',
-    via: 'pcp',
-    gateway: '192.168.1.1',
     description: 'natward 8080/tcp',
-    notes: [],
-    error: null,
     ...change,
-  };
+  });
 }
 
 function gateway(change: Partial<GatewayStatus> = {}): GatewayStatus {

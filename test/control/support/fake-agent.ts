@@ -35,6 +35,7 @@ import {
 import type { FirstPacket } from '../../../src/forwarder/decide.ts';
 import type { Conversation, EngineEvent } from '../../../src/forwarder/engine.ts';
 import { fired, systemClock } from '../../../src/system/clock.ts';
+import { sampleLease } from '../../support/sample-lease.ts';
 
 export const FACTS: AgentFacts = {
   version: '1.2.3',
@@ -54,29 +55,11 @@ export const REQUEST: KeepRequest = {
   hooks: [],
 };
 
-export const LEASE: LeaseStatus = {
-  id: '3fa94c01/tcp/8443',
-  intentId: '3fa94c01',
-  owner: 'user',
-  spec: '443:8443',
-  state: 'held',
-  protocol: 'tcp',
-  family: 4,
-  requestedExternalPort: 443,
-  externalAddress: '198.51.100.7',
-  externalPort: 443,
-  internalClient: '192.168.1.10',
-  internalPort: 8443,
-  target: null,
-  lifetimeSeconds: 7200,
+export const LEASE: LeaseStatus = sampleLease({
   expiresAt: '2026-01-01T02:00:00.000Z',
   renewsAt: '2026-01-01T01:00:00.000Z',
-  via: 'pcp',
-  gateway: '192.168.1.1',
-  description: 'natward 8443/tcp',
   notes: ['granted for less than asked'],
-  error: null,
-};
+});
 
 export const GATEWAY: GatewayStatus = {
   address: 'fe80::1%eth0',
