@@ -12,7 +12,7 @@ import type { Gateway, NatpmpOffer, Offer, PcpOffer } from '../discovery/gateway
 import { GRANT_SCHEDULE } from '../discovery/link.ts';
 import { probeNatpmp, probePcp } from '../discovery/probe.ts';
 import { chooseGateways, type GatewayChoice, noRoute } from '../discovery/route.ts';
-import { type Announcement, watchAnnouncements } from '../discovery/watch.ts';
+import { type Announcement, mayBeOf, watchAnnouncements } from '../discovery/watch.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { type Epoch, type EpochRule, keptItsTable } from '../mapping/epoch.ts';
 import type { Family, IpAddress } from '../net/address.ts';
@@ -313,7 +313,7 @@ export class GatewayWatch implements AsyncDisposable {
 
   async #listen(gateway: Gateway): Promise<void> {
     const key = `${gateway.interface} ${gateway.localAddress}`;
-    if (gateway.family === 6 || this.#ears?.key === key) return;
+    if (this.#ears?.key === key) return;
     await this.#ears?.socket?.[Symbol.asyncDispose]();
     const socket = await watchAnnouncements(this.#system, gateway, (heard) => this.#announced(heard)).catch(
       (cause: Error) => {
@@ -353,7 +353,8 @@ export class GatewayWatch implements AsyncDisposable {
         const devices = line.session.offers.flatMap((offer) =>
           offer.protocol === 'upnp' ? [offer.device] : [],
         );
-        if (![line.gateway.address, ...devices.map(({ host }) => host)].includes(heard.source)) return false;
+        const isOurs = mayBeOf(line.gateway, heard.source);
+        if (!isOurs && !devices.some(({ host }) => host === heard.source)) return false;
         if (devices.length > 0 && !devices.some(({ location }) => location === heard.location)) return true;
         const known = this.#bootIds.get(heard.source);
         if (heard.bootId !== undefined) this.#bootIds.set(heard.source, heard.bootId);
@@ -361,7 +362,7 @@ export class GatewayWatch implements AsyncDisposable {
       }
       case 'upnp-byebye':
       case 'upnp-update':
-        return heard.source === line.gateway.address;
+        return mayBeOf(line.gateway, heard.source);
     }
   }
 

@@ -1,17 +1,17 @@
 /**
- * Hears what gateways announce without being asked: SSDP notifications on 239.255.255.250:1900 (a device
- * came, went, or started again: BOOTID.UPNP.ORG), and NAT-PMP and PCP announcements on 224.0.0.1:5350 (a
- * restart, or a new external address). What to do about them is for the lease keeper; every one may be forged, so
- * none is more than a reason to ask the gateway.
+ * Hears what gateways announce without being asked: SSDP notifications on 239.255.255.250:1900 and [ff02::c]:1900 (a
+ * device came, went, or started again: BOOTID.UPNP.ORG), and NAT-PMP and PCP announcements on 224.0.0.1:5350 and
+ * [ff02::1]:5350 (a restart, or a new external address). What to do about them is for the lease keeper; every one may
+ * be forged, so none is more than a reason to ask the gateway.
  */
 
-import { type IpAddress, withoutZone } from '../net/address.ts';
+import { type Family, type IpAddress, kindOf, withoutZone } from '../net/address.ts';
 import type { Endpoint } from '../net/endpoint.ts';
 import type { System } from '../system/system.ts';
 import type { UdpSocket } from '../system/udp.ts';
 import { ANNOUNCE_ADDRESS, ANNOUNCE_PORT, decodeNatpmpResponse, NATPMP_VERSION } from '../wire/natpmp.ts';
 import { decodePcpResponse } from '../wire/pcp.ts';
-import { decodeSsdp, SSDP_IPV4, SSDP_PORT } from '../wire/ssdp.ts';
+import { decodeSsdp, SSDP_IPV4, SSDP_IPV6, SSDP_PORT } from '../wire/ssdp.ts';
 import type { Gateway } from './gateway.ts';
 
 export type Announcement = { readonly source: IpAddress } & (
@@ -65,8 +65,20 @@ function decodeNotify(data: Uint8Array, source: IpAddress): Announcement | undef
   }
 }
 
+/** Where gateways announce, by address family: RFC 6886, section 3.2.1; RFC 6887, section 14.1.1; UDA 2.0, annex A. */
+const GROUPS: Readonly<Record<Family, { readonly ssdp: IpAddress; readonly epoch: IpAddress }>> = {
+  4: { ssdp: SSDP_IPV4, epoch: ANNOUNCE_ADDRESS },
+  6: { ssdp: SSDP_IPV6[0], epoch: 'ff02::1' },
+};
+
+/** Reports whether it may come from this gateway. Over IPv6 it announces from an address of the link, whichever it is known by. */
+export function mayBeOf({ address, family }: Gateway, source: IpAddress): boolean {
+  const plain = withoutZone(source);
+  return plain === withoutZone(address) || (family === 6 && kindOf(plain) === 'linklocal');
+}
+
 /**
- * Listens on the interface of one IPv4 gateway until disposed of. PCP and NAT-PMP announcements count only
+ * Listens on the interface of one gateway until disposed of. PCP and NAT-PMP announcements count only
  * from the gateway itself (RFC 6886, section 3.2.1). Throws FAILED where a port cannot be shared.
  */
 export async function watchAnnouncements(
@@ -74,24 +86,26 @@ export async function watchAnnouncements(
   gateway: Gateway,
   onAnnouncement: (announcement: Announcement) => void,
 ): Promise<AsyncDisposable> {
+  const { family, interface: name, localAddress } = gateway;
+  const [zone, at] = family === 6 ? [`%${name}`, `::%${name}`] : ['', localAddress];
   const listen = (group: IpAddress, port: number): Promise<UdpSocket> =>
     system.openUdp({
-      family: 4,
+      family,
       // Bound to the group: datagrams to other groups and to this host's own address stay away.
-      localAddress: group,
+      localAddress: `${group}${zone}`,
       localPort: port,
-      multicast: { interface: gateway.localAddress, hops: 1, join: [group] },
+      multicast: { interface: at, hops: 1, join: [group] },
       onDatagram: (data, source) => receive(data, source),
     });
   const receive = (data: Uint8Array, source: Endpoint) => {
     const announcement = decodeAnnouncement(data, source.address);
     if (announcement === undefined) return;
-    const fromGateway = withoutZone(source.address) === gateway.address;
-    if (fromGateway || announcement.kind.startsWith('upnp')) onAnnouncement(announcement);
+    if (mayBeOf(gateway, source.address) || announcement.kind.startsWith('upnp'))
+      onAnnouncement(announcement);
   };
-  const ssdp = await listen(SSDP_IPV4, SSDP_PORT);
+  const ssdp = await listen(GROUPS[family].ssdp, SSDP_PORT);
   try {
-    const epoch = await listen(ANNOUNCE_ADDRESS, ANNOUNCE_PORT);
+    const epoch = await listen(GROUPS[family].epoch, ANNOUNCE_PORT);
     return {
       async [Symbol.asyncDispose]() {
         await Promise.all([ssdp[Symbol.asyncDispose](), epoch[Symbol.asyncDispose]()]);

@@ -1,7 +1,13 @@
 import { randomInt } from 'node:crypto';
 import * as fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { type Announcement, decodeAnnouncement, watchAnnouncements } from '../../src/discovery/watch.ts';
+import {
+  type Announcement,
+  decodeAnnouncement,
+  mayBeOf,
+  watchAnnouncements,
+} from '../../src/discovery/watch.ts';
+import { family } from '../../src/net/address.ts';
 import { encodeNatpmpResponse } from '../../src/wire/natpmp.ts';
 import { encodePcpRequest, encodePcpResponse } from '../../src/wire/pcp.ts';
 import { encodeSsdp } from '../../src/wire/ssdp.ts';
@@ -100,6 +106,21 @@ describe('decodeAnnouncement', () => {
         expect(() => decodeAnnouncement(packet, SOURCE)).not.toThrow();
       }),
     );
+  });
+});
+
+describe('mayBeOf', () => {
+  test.each([
+    ['192.168.1.1', '192.168.1.1', true],
+    ['192.168.1.1', '169.254.1.1', false],
+    ['fe80::1%eth0', 'fe80::1%eth0', true],
+    // Known by a global address, it announces from the link's.
+    ['2001:db8::1', 'fe80::1%eth0', true],
+    ['2001:db8::1', '2001:db8::1', true],
+    ['2001:db8::1', '2001:db8::2', false],
+  ])('a gateway at %s, and a datagram from %s: %s', async (address, source, may) => {
+    const { gateway } = await gatewayFor();
+    expect(mayBeOf({ ...gateway, address, family: family(address) }, source)).toBe(may);
   });
 });
 

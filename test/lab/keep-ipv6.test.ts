@@ -85,6 +85,17 @@ describeLab('keep over both families', { ipv6: true }, (lab) => {
     expect((await keep.end()).code).toBe(0);
   });
 
+  test.each(['pcp', 'upnp'])('-6 alone, over %s: it is heard that the gateway starts again', async (via) => {
+    const gateway = await lab().startGateway();
+    await keeping('8443', '-6', '--via', via);
+    await untilPinholes(8443);
+    await settled();
+    const watch = stopwatch('restart, announced', 'announced');
+    await gateway.restart({ wipeTable: true });
+    await untilPinholes(8443);
+    watch(`IPv6 pinhole alone, ${via}`);
+  });
+
   describe('over each protocol, side by side', () => {
     const PORT_OF = { pcp: 8443, upnp: 8444 } as const;
     const keepEach = (...args: string[]): Promise<[Keeping, Keeping]> =>
