@@ -46,8 +46,9 @@ const MIGRATIONS: readonly Migration[] = [];
 const NAME = 'ledger';
 /** Many grants come together; they are written together. */
 const SOON_MS = 50;
-/** A write that took so long is left so many times as long alone. */
+/** A write that took so long is left so many times as long alone, on a slow disk as well not for longer. */
 const WRITE_SHARE = 30;
+const LONGEST_GAP_MS = 2000;
 const LATER_MS = 600_000;
 const FIRST_RETRY_MS = 5000;
 const LONGEST_RETRY_MS = 300_000;
@@ -175,7 +176,8 @@ export class Ledger implements Memory {
   /** While ten thousand leases are granted one after the other, writing takes a small part of the time. */
   #soonMs(): number {
     const { endedAtMs, tookMs } = this.#lastWrite;
-    return Math.max(SOON_MS, endedAtMs + WRITE_SHARE * tookMs - this.#clock.steady());
+    const gapMs = Math.min(WRITE_SHARE * tookMs, LONGEST_GAP_MS);
+    return Math.max(SOON_MS, endedAtMs + gapMs - this.#clock.steady());
   }
 
   #schedule(delayMs: number): void {
@@ -207,9 +209,9 @@ export class Ledger implements Memory {
     this.#pending = undefined;
     if (pending === undefined) return;
     const state = pending();
-    const startMs = this.#clock.steady();
     try {
       this.#conf ??= await this.#open();
+      const startMs = this.#clock.steady();
       this.#conf.store = { version: MIGRATIONS.length + 1, ...state };
       this.trouble = undefined;
       this.#retryMs = FIRST_RETRY_MS;

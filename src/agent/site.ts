@@ -3,21 +3,21 @@
  * When each is due is the keeper's agenda; whether the gateway is there is the watch's.
  */
 
-import { isNatwardError, NatwardError } from '../errors.ts';
-import type { PortMapper } from '../mapping/mapping.ts';
-import { momentOf, renewalWindow } from '../mapping/schedule.ts';
+import { isNatwardError, type NatwardError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
-import { formatEndpoint } from '../net/endpoint.ts';
-import { randomOf } from '../system/random.ts';
 import type { System } from '../system/system.ts';
 import type { Carrier } from './carrier.ts';
-import type { EventLog, PreviousEndpoint } from './events.ts';
+import type { EventLog } from './events.ts';
 import { GatewayWatch, type Line, type WatchChoice, type WatchListener } from './gateway-watch.ts';
-import { followsExternal, type Holding, type LeaseRecord } from './lease-record.ts';
-import { type Granted, mapPort, type Nonces, type Port } from './port.ts';
+import { isSamePlace, movedFrom } from './holding.ts';
+import type { Holding, LeaseRecord } from './lease-record.ts';
+import { mapperOf, requestLease } from './lease-request.ts';
+import { firstRenewalMs, putOff } from './lease-times.ts';
+import type { Granted, Nonces } from './port.ts';
 import { nextStep } from './reconcile.ts';
+import { isSilence } from './silence.ts';
 import { type Store, toRemembered } from './store.ts';
-import { releaseOwn } from './unmap.ts';
+import { TableLook } from './table-look.ts';
 
 /** What a site needs of its keeper. */
 export interface SiteContext {
@@ -31,7 +31,7 @@ export interface SiteContext {
   /** Looks at the lease again then. */
   due(lease: LeaseRecord, atMs: number): void;
   /** A lease's state has changed; with `later` only its times have. */
-  changed(lease: LeaseRecord, when: 'soon' | 'later'): void;
+  changed(when: 'soon' | 'later'): void;
   /** What is held, and no longer for its lease. */
   stray(holdings: readonly Holding[]): void;
   /** A gateway answers, and nothing is asked yet: what is held there can be claimed, or given back. */
@@ -49,17 +49,6 @@ export interface SiteContext {
 const LOOKS_A_CHECK = 4;
 /** The minute for which VPN gateways grant is half over before its end is. */
 const SOON_RENEWED_MS = 60_000;
-/** After a refusal: the person may be changing the gateway's settings. */
-const REFUSED_RETRY_MS = 30_000;
-const LONGEST_REFUSED_RETRY_MS = 900_000;
-const SILENT_RETRY_MS = 1000;
-const LONGEST_SILENT_RETRY_MS = 60_000;
-/** Nobody answers: the line is looked at, and the lease asked for again when there is one. */
-export const SILENT = ['TIMEOUT', 'UNREACHABLE', 'NO_GATEWAY', 'ABORTED'] as const;
-
-/** SamePortValuesRequired (WANIPConnection:1, section 2.4.16). */
-const SAME_PORTS_ONLY = 'UPnP 724';
-
 type Why = 'new' | 'again' | 'renewal';
 
 export class Site implements AsyncDisposable, WatchListener {
@@ -71,8 +60,7 @@ export class Site implements AsyncDisposable, WatchListener {
   readonly #asking = new Map<LeaseRecord, { readonly cut: AbortController; readonly done: Promise<void> }>();
   /** As many requests as the gateway is given at once; one until it is known which protocol grants. */
   #window = 1;
-  /** Whether UPnP shows what other protocols were granted. `unseen`: not the one that was looked at first. */
-  #tables: 'unknown' | 'unseen' | 'one' | 'separate' = 'unknown';
+  #table = new TableLook();
   #isDown = false;
 
   constructor(context: SiteContext, choice: WatchChoice) {
@@ -146,7 +134,8 @@ export class Site implements AsyncDisposable, WatchListener {
     const stop = () => cut.abort();
     line.signal.addEventListener('abort', stop, { once: true });
     try {
-      const granted = await this.#map(lease, line, why, cut.signal);
+      const context = { ...this.#context, line, isRenewal: why === 'renewal', signal: cut.signal };
+      const granted = await requestLease(lease, context);
       this.#context.granting();
       this.#granted(lease, line, granted, why);
     } catch (error) {
@@ -160,121 +149,8 @@ export class Site implements AsyncDisposable, WatchListener {
     }
   }
 
-  async #map(lease: LeaseRecord, line: Line, why: Why, signal: AbortSignal): Promise<readonly Granted[]> {
-    const { intent } = lease;
-    const ask = (port: Port, own: readonly Holding[]) =>
-      mapPort(
-        port,
-        { ...intent, description: intent.description },
-        {
-          race: line.session.race,
-          localAddress: line.gateway.localAddress,
-          nonces: this.#context.nonces,
-          own: own.map(({ mapping }) => mapping),
-          signal,
-          // What follows the external port may as well begin where it is.
-          ...(followsExternal(intent) ? { bestExternalPort: port.internalPort } : {}),
-          ...(why === 'renewal' ? { pace: 'background' as const } : {}),
-        },
-      );
-    const own = lease.holdings.filter((holding) => isOf(holding, line));
-    if (lease.carriedTo !== undefined) {
-      await this.#carry(lease, line);
-      await this.#releaseMoved(lease, own, line, signal);
-    }
-    let granted: readonly Granted[];
-    try {
-      granted =
-        intent.carry === 'always' && lease.carriedTo === undefined
-          ? await this.#mapCarried(lease, line, () => ask(lease.port, own))
-          : await ask(lease.port, own);
-    } catch (error) {
-      if (!this.#canCarry(lease, error)) throw error;
-      granted = await this.#mapCarried(lease, line, () => ask(lease.port, own));
-    }
-    if (!followsExternal(intent) || lease.family === 6) return granted;
-    const other = granted.find((one) => (one.arrivesOnPort ?? one.internalPort) !== one.externalPort);
-    if (other === undefined) return granted;
-    // The client will listen on the external port's number: the mapping is made anew, to there.
-    for (const mapping of granted) await mapperOf(line, mapping).unmap(mapping, signal);
-    lease.port = { ...lease.port, internalPort: other.externalPort, externalPort: other.externalPort };
-    return ask(lease.port, []);
-  }
-
-  /** It is carried from another port than before: what leads there would keep its external port to itself. */
-  async #releaseMoved(
-    { port }: LeaseRecord,
-    own: readonly Holding[],
-    { session }: Line,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const moved = own.filter(({ mapping }) => mapping.internalPort !== port.internalPort);
-    try {
-      await releaseOwn(
-        moved.map(({ mapping }) => mapping),
-        { session, signal },
-      );
-    } catch (error) {
-      // What it will not give back, it will not give again: another external port it may.
-      if (!isNatwardError(error) || isNatwardError(error, ...SILENT)) throw error;
-    }
-  }
-
-  /** The gateway will not map to there, and may map to here. */
-  #canCarry({ port, carriedTo, dropped, intent }: LeaseRecord, error: unknown): boolean {
-    if (this.#context.carrier === undefined || carriedTo !== undefined || dropped) return false;
-    if (intent.carry !== undefined) return false;
-    if (!isNatwardError(error) || SILENT.some((code) => code === error.code)) return false;
-    return port.host !== undefined || (error.protocolCode === SAME_PORTS_ONLY && port.externalPort !== 0);
-  }
-
-  async #mapCarried(
-    lease: LeaseRecord,
-    line: Line,
-    ask: () => Promise<readonly Granted[]>,
-  ): Promise<readonly Granted[]> {
-    const { port } = lease;
-    await this.#carry(lease, line);
-    try {
-      return await ask();
-    } catch (error) {
-      // Not to here either: next time it is asked for as it was wanted.
-      if (!lease.dropped) this.#context.carrier?.release(lease.carryKey);
-      lease.carriedTo = undefined;
-      lease.port = port;
-      throw error;
-    }
-  }
-
-  async #carry(lease: LeaseRecord, { gateway }: Line): Promise<void> {
-    const { port, intent, carryTarget: target } = lease;
-    // What maps only to the same number is asked for just that.
-    const isFixed = intent.host === undefined;
-    try {
-      const internalPort = await this.#context.carrier?.carry(lease.carryKey, {
-        protocols: port.protocols,
-        // A client behind this host has no say in which of this host's ports it is.
-        port: isFixed ? port.externalPort : intent.carry === 'always' ? undefined : port.internalPort,
-        isFixed,
-        target,
-        description: intent.spec,
-      });
-      if (internalPort !== undefined) lease.carry(internalPort);
-    } catch (cause) {
-      if (!isNatwardError(cause)) throw cause;
-      const { code, message, advice } = cause;
-      const only = isFixed ? `the same port of this host, ${port.externalPort}` : 'this host';
-      throw new NatwardError(
-        code,
-        `${gateway.address} maps only to ${only}, and nothing carries it on to ${formatEndpoint(target)}: ${message}`,
-        advice === undefined ? { cause } : { advice, cause },
-      );
-    }
-  }
-
   #granted(lease: LeaseRecord, line: Line, granted: readonly Granted[], why: Why): void {
     const { system, log } = this.#context;
-    const nowMs = system.clock.now();
     const before = lease.holdings;
     const wasHeld = lease.state === 'held';
     lease.holdings = granted.map((mapping) => ({
@@ -286,12 +162,8 @@ export class Site implements AsyncDisposable, WatchListener {
     if (lease.dropped) return; // It is given back: see `idle`.
     lease.notes = [...new Set(granted.flatMap(({ notes }) => notes))];
     Object.assign(lease, { state: 'held', line, error: undefined, attempt: 0, failures: 0, retryAtMs: 0 });
-    const lifetimes = granted.map(({ lifetimeSeconds }) => lifetimeSeconds || Number.POSITIVE_INFINITY);
-    const shortest = Math.min(...lifetimes);
-    const window = renewalWindow(0, nowMs, shortest === Number.POSITIVE_INFINITY ? 0 : shortest);
-    lease.renewAtMs = window === undefined ? nowMs : momentOf(window, randomOf(system));
-    const via = granted[0]?.via;
-    this.#window = line.session.race.mappers.find(({ protocol }) => protocol === via)?.window ?? 1;
+    lease.renewAtMs = firstRenewalMs(granted, system);
+    this.#window = mapperOf(line, granted[0])?.window ?? 1;
     for (const { externalAddress } of granted) {
       const known = before.some(({ mapping }) => mapping.externalAddress === externalAddress);
       if (externalAddress !== undefined && lease.family === 4 && !known) this.watch.tell(externalAddress);
@@ -303,42 +175,31 @@ export class Site implements AsyncDisposable, WatchListener {
     for (const { mapping } of lease.holdings) {
       const status = lease.statusOf(mapping.protocol);
       const old = before.find((one) => one.mapping.protocol === mapping.protocol)?.mapping;
-      const previous = old && previousOf(old);
-      if (previous !== undefined && isElsewhere(previous, mapping)) {
+      const previous = old && movedFrom(old, mapping);
+      if (previous !== undefined) {
         log.emit({ type: 'changed', lease: status, previous });
         changed = true;
       } else if (!wasHeld) log.emit({ type: 'granted', lease: status });
       else if (why === 'renewal') log.emit({ type: 'renewed', lease: status });
     }
-    this.#context.changed(lease, changed || !wasHeld ? 'soon' : 'later');
+    this.#context.changed(changed || !wasHeld ? 'soon' : 'later');
   }
 
   #failed(lease: LeaseRecord, line: Line, error: NatwardError, why: Why): void {
     if (lease.dropped || line.signal.aborted) return; // The next line asks again.
     const { system, log } = this.#context;
-    const nowMs = system.clock.now();
     const isNews = lease.error?.message !== error.message;
     const { code, message: reason } = error;
-    const isSilent = isNatwardError(error, ...SILENT);
+    const isSilent = isSilence(error);
     // What it will not grant again is not there, and what its table does not show is not either.
     if (!isSilent && (why !== 'renewal' || code === 'NOT_MAPPED')) this.#lose(lease, reason);
     lease.error = error;
-    lease.failures++;
-    const window = lease.state === 'held' && lease.line === line ? this.#nextWindow(lease, nowMs) : undefined;
-    if (window !== undefined) {
-      lease.renewAtMs = momentOf(window, randomOf(system));
-    } else {
-      const [firstMs, longestMs] = isSilent
-        ? [SILENT_RETRY_MS, LONGEST_SILENT_RETRY_MS]
-        : [REFUSED_RETRY_MS, LONGEST_REFUSED_RETRY_MS];
-      lease.retryAtMs = nowMs + Math.min(firstMs * 2 ** Math.min(lease.failures - 1, 16), longestMs);
-      if (lease.state === 'held') lease.line = undefined;
-    }
+    putOff(lease, line, isSilent, system);
     if (lease.state !== 'held' && !isSilent) lease.state = 'refused';
     if (!isSilent && isNews && !lease.isOptional) {
       for (const status of lease.statuses) log.emit({ type: 'refused', lease: status });
     }
-    this.#context.changed(lease, 'later');
+    this.#context.changed('later');
     if (isSilent) this.#doubt(lease);
   }
 
@@ -352,18 +213,6 @@ export class Site implements AsyncDisposable, WatchListener {
     else this.watch.wake();
   }
 
-  /** The next window that is not over yet. */
-  #nextWindow(lease: LeaseRecord, nowMs: number): { fromMs: number; untilMs: number } | undefined {
-    const ends = lease.expiresAtMs;
-    const lifetimes = lease.holdings.flatMap(({ mapping }) => mapping.lifetimeSeconds || []);
-    const lifetimeSeconds = ends === undefined ? 0 : Math.min(...lifetimes);
-    const grantedAtMs = ends === undefined ? nowMs : ends - lifetimeSeconds * 1000;
-    for (;;) {
-      const window = renewalWindow(++lease.attempt, grantedAtMs, lifetimeSeconds);
-      if (window === undefined || window.untilMs > nowMs) return window;
-    }
-  }
-
   #expire(lease: LeaseRecord, nowMs: number): void {
     if (lease.state !== 'held' || nowMs < (lease.expiresAtMs ?? Number.POSITIVE_INFINITY)) return;
     this.#lose(lease, 'its lifetime has ended and the gateway has not renewed it');
@@ -375,18 +224,18 @@ export class Site implements AsyncDisposable, WatchListener {
     if (lease.state !== 'held') return;
     Object.assign(lease, { state: 'lost', line: undefined, failures: 0, retryAtMs: 0 });
     for (const status of lease.statuses) this.#context.log.emit({ type: 'lost', lease: status, reason });
-    this.#context.changed(lease, 'later');
+    this.#context.changed('later');
   }
 
   #noGateway(lease: LeaseRecord): void {
     if (lease.state === 'asking' || lease.state === 'refused') lease.state = 'no-gateway';
-    this.#context.changed(lease, 'later');
+    this.#context.changed('later');
   }
 
   up(line: Line): void {
     const { log } = this.#context;
     this.#isDown = false;
-    this.#tables = 'unknown';
+    this.#table = new TableLook();
     this.#window = 1;
     const { status } = this.watch;
     if (status !== undefined) log.emit({ type: 'gateway-up', gateway: status });
@@ -442,16 +291,20 @@ export class Site implements AsyncDisposable, WatchListener {
   /** Some of the leases, the ones that were not looked at for longest. */
   async look(line: Line): Promise<void> {
     for (const lease of this.#oldest((one) => one.state === 'held' && one.line === line)) {
+      if (lease.dropped) continue; // While another one was looked at.
       this.leases.delete(lease);
       this.leases.add(lease);
-      const there = await this.#look(lease, line);
+      const found = await this.#table.find(lease.holdings, line);
+      if (found === 'seen-again') this.#reviewAll();
+      if (lease.dropped) continue;
+      if (found === 'unseen') this.leases = new Set([lease, ...this.leases]); // The same one is looked at next.
       if (lease.state !== 'held' || lease.line !== line) continue; // Something has happened to it meanwhile.
-      if (there === 'gone') {
+      if (found === 'gone') {
         this.#lose(lease, 'the gateway no longer has it');
         this.#reviewAll();
         return;
       }
-      if (there === 'unknown') {
+      if (found === 'unknown' || found === 'unseen') {
         // Nobody can look: to ask for it again is to look, and one at a time is enough. What is renewed soon is not asked for.
         const leftMs = (lease.expiresAtMs ?? Number.POSITIVE_INFINITY) - this.#context.system.clock.now();
         if (leftMs <= SOON_RENEWED_MS) continue;
@@ -480,101 +333,10 @@ export class Site implements AsyncDisposable, WatchListener {
     return found;
   }
 
-  async #look(lease: LeaseRecord, line: Line): Promise<'there' | 'gone' | 'unknown'> {
-    try {
-      if (line.gateway.family === 6) return await this.#isOpen(lease, line);
-      return await this.#isThere(lease, line);
-    } catch (error) {
-      if (!isNatwardError(error) || isNatwardError(error, ...SILENT)) throw error;
-      return 'unknown'; // It answers, and cannot tell.
-    }
-  }
-
-  /** What UPnP has opened has a number. No table shows the others; the epoch tells when they are lost. */
-  async #isOpen(lease: LeaseRecord, line: Line): Promise<'there' | 'gone'> {
-    const upnp = line.session.race.mappers.find((mapper) => mapper.holds !== undefined);
-    for (const { mapping } of lease.holdings) {
-      const pinholeId = mapping.pinholeId ?? undefined;
-      if (upnp?.holds === undefined || pinholeId === undefined) continue;
-      if (!(await upnp.holds({ ...mapping, nonce: undefined, pinholeId }, line.signal))) return 'gone';
-    }
-    return 'there';
-  }
-
-  /**
-   * What UPnP shows. A mapping of another protocol that it does not show may be gone, or in another table: it is
-   * asked for again, and what is seen then tells which.
-   */
-  async #isThere(lease: LeaseRecord, line: Line): Promise<'there' | 'gone' | 'unknown'> {
-    const upnp = line.session.race.mappers.find((mapper) => mapper.holds !== undefined);
-    if (upnp?.holds === undefined) return 'unknown';
-    for (const { mapping } of lease.holdings) {
-      if (mapping.via !== 'upnp' && this.#tables === 'separate') return 'unknown';
-      const there = await upnp.holds({ ...mapping, nonce: undefined, pinholeId: undefined }, line.signal);
-      if (mapping.via === 'upnp') {
-        if (!there) return 'gone';
-      } else if (there) {
-        const wasUnseen = this.#tables === 'unseen';
-        this.#tables = 'one';
-        if (wasUnseen) this.#reviewAll(); // It was gone, and so may others be.
-      } else if (this.#tables === 'one') {
-        return 'gone';
-      } else {
-        this.#tables = this.#tables === 'unseen' ? 'separate' : 'unseen';
-        // The same one is looked at next.
-        this.leases.delete(lease);
-        this.leases = new Set([lease, ...this.leases]);
-        return 'unknown';
-      }
-    }
-    return 'there';
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     const asking = [...this.#asking.values()];
     for (const { cut } of asking) cut.abort();
     await this.watch[Symbol.asyncDispose]();
     await Promise.all(asking.map(({ done }) => done));
   }
-}
-
-/** Reports whether it was granted by the gateway of this line: another router may have the same address. */
-export function isOf({ mapping, interface: name, hardwareAddress }: Holding, line: Line): boolean {
-  const known = line.hardwareAddress ?? hardwareAddress;
-  return (
-    mapping.gateway === line.gateway.address &&
-    name === line.gateway.interface &&
-    (hardwareAddress === null || hardwareAddress === known)
-  );
-}
-
-function isSamePlace(a: Holding, b: Holding): boolean {
-  return (
-    a.interface === b.interface &&
-    a.mapping.gateway === b.mapping.gateway &&
-    a.mapping.protocol === b.mapping.protocol &&
-    a.mapping.externalPort === b.mapping.externalPort &&
-    a.mapping.internalClient === b.mapping.internalClient &&
-    a.mapping.internalPort === b.mapping.internalPort
-  );
-}
-
-function previousOf({ externalAddress, externalPort, internalClient }: Holding['mapping']): PreviousEndpoint {
-  return { externalAddress, externalPort, internalClient };
-}
-
-function isElsewhere(previous: PreviousEndpoint, mapping: Holding['mapping']): boolean {
-  const moved =
-    previous.externalAddress !== null &&
-    mapping.externalAddress !== null &&
-    previous.externalAddress !== mapping.externalAddress;
-  return (
-    moved ||
-    previous.externalPort !== mapping.externalPort ||
-    previous.internalClient !== mapping.internalClient
-  );
-}
-
-function mapperOf(line: Line, { via }: Granted): PortMapper {
-  return line.session.race.mappers.find(({ protocol }) => protocol === via) as PortMapper;
 }

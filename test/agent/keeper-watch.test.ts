@@ -11,7 +11,7 @@ import { encodePcpResponse } from '../../src/wire/pcp.ts';
 import { encodeSsdp } from '../../src/wire/ssdp.ts';
 import { tableOf } from '../mapping/support.ts';
 import { freshOuterAddress } from '../support/gateway.ts';
-import { freshInnerAddress, keeperFor, type KeeperScene, NEVER, networkOf } from './keeping.ts';
+import { freshInnerAddress, keeperFor, type KeeperScene, NEVER, networkOf, selectorOf } from './keeping.ts';
 
 const HOUR_MS = 3_600_000;
 /** A check's period, a tenth more, and what asking takes. */
@@ -154,6 +154,34 @@ describe('a mapping that somebody else deletes', () => {
     await scene.embedded.remove('udp', 8443);
     await scene.pass(CHECK_MS);
     expect(mapped(scene)).toEqual(['tcp 8443 -> :8443', 'udp 8443 -> :8443']);
+  });
+
+  test('a lease that is dropped while another one is looked at is not looked at again', async () => {
+    let looked: () => void = () => undefined;
+    const scene = await held(
+      {},
+      {
+        system: (system) => ({
+          ...system,
+          http: (request) => {
+            if (request.headers?.['SOAPAction']?.includes('GetSpecificPortMappingEntry') === true) looked();
+            return system.http(request);
+          },
+        }),
+      },
+      ['8443', '9000'],
+    );
+    let dropping: Promise<unknown> | undefined;
+    looked = () => {
+      dropping ??= scene.keeper.drop([selectorOf('9000')], { signal: new AbortController().signal });
+    };
+    await scene.pass(2 * CHECK_MS);
+    expect(dropping).toBeDefined();
+    await scene.clock.settle(dropping as Promise<unknown>);
+    await scene.drop('8443');
+    await scene.pass(60_000);
+    expect(scene.told().filter((word) => word.startsWith('lost'))).toEqual([]);
+    expect((await scene.keeper.status()).gateways).toEqual([]);
   });
 
   test('on a gateway whose protocols have tables of their own: nothing is taken for lost', async () => {

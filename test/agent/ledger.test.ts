@@ -175,6 +175,38 @@ describe('save()', () => {
     expect((await written()).holdings[0]?.mapping.externalPort).toBeGreaterThanOrEqual(9);
   });
 
+  test('soon: a write that took long puts off the next one, and not for longer than two seconds', async () => {
+    const clock = new TestClock();
+    let slowMs = 0;
+    const delays: number[] = [];
+    const slow: Clock = {
+      now: () => clock.now(),
+      steady: () => clock.steady() + slowMs,
+      sleep: (delayMs, signal) => {
+        delays.push(delayMs);
+        return clock.sleep(delayMs, signal);
+      },
+    };
+    const ledger = new Ledger(await temporaryDirectory(), slow, () => undefined);
+    for (const [took, delayMs] of [
+      [10, 300],
+      [1000, 2000],
+    ] as const) {
+      const state: LedgerState = {
+        ...NOTHING,
+        get holdings() {
+          slowMs += took;
+          return [];
+        },
+      };
+      ledger.save(() => state, 'soon');
+      await ledger.flush();
+      ledger.save(() => NOTHING, 'soon');
+      expect(delays.at(-1)).toBe(delayMs);
+    }
+    await ledger.flush();
+  });
+
   test('later: waits for ten minutes, however often it is said', async () => {
     const { ledger, file, clock, written } = await ledgerAt();
     ledger.save(() => stateOf(1), 'later');
