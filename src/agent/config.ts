@@ -119,10 +119,10 @@ const ruleEntries = {
 
 const ruleSchema: v.GenericSchema<unknown, WantedRule> = v.pipe(
   v.strictObject(ruleEntries),
-  v.transform(({ rule, id, enabled, description = rule.description }) => ({
+  v.transform(({ rule, id, enabled, description }) => ({
     id,
     enabled,
-    spec: { ...rule, description },
+    spec: description === undefined ? rule : { ...rule, description },
   })),
 );
 

@@ -62,7 +62,7 @@ export interface SteeringOptions {
   readonly ownPorts: readonly OwnPort[];
   /** Another program waits for others at this port. The kernel would take its traffic; the relay cannot listen there. */
   readonly isTaken: (protocol: TransportProtocol, port: number) => boolean;
-  /** Called after a change of thousands of rules, which leaves much behind. */
+  /** Called after changes of thousands of rules, or in tables of thousands, which leave much behind. */
   readonly tidy: () => void;
   /** Says what does not go well, until it is called without an error for the same key. */
   readonly warn: (key: string, error: NatwardError | undefined) => void;
@@ -70,8 +70,9 @@ export interface SteeringOptions {
 
 type Reasons = ReadonlyMap<string, string>;
 
-/** A change of so many rules leaves much behind. */
+/** A change of so many rules leaves much behind, and so do changes of single rules among so many in all. */
 const MANY = 5000;
+const MANY_SEEN = 50_000;
 const TIDY_MS = 2000;
 /** What waits is tried again. */
 const RETRY_MS = 5000;
@@ -80,6 +81,8 @@ const RETRY_REST = 20;
 /** To find the rules that stand in the way of a large table. */
 const MAX_TRIES = 500;
 const ID_BYTES = 3;
+/** Rules that are written at a stretch: a millisecond. */
+const SLICE = 500;
 const MAX_IDS_AT_ONCE = 1024;
 
 export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposable {
@@ -104,6 +107,9 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
   /** Those that were ever put into the queue. */
   #turns = 0;
   #retrying = false;
+  /** Rules that were looked at since it was last tidied. */
+  #seen = 0;
+  #tidying = false;
 
   /** Throws what `memory.load` does. Nothing is carried out before `configure`. */
   constructor(options: SteeringOptions) {
@@ -200,7 +206,14 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
 
   /** What the answer takes is left then, too. */
   #tidySoon(): void {
-    this.#options.clock.sleep(TIDY_MS, this.#over.signal).then(this.#options.tidy, unlessOver);
+    if (this.#tidying) return;
+    this.#tidying = true;
+    const tidy = () => {
+      this.#tidying = false;
+      this.#seen = 0;
+      this.#options.tidy();
+    };
+    this.#options.clock.sleep(TIDY_MS, this.#over.signal).then(tidy, unlessOver);
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -282,7 +295,8 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
     const carried = this.#isPaused ? [] : table;
     const { waiting } = await this.#options.engine.apply(carried, { conversations });
     const { gone, come } = exchanged(this.#running, carried);
-    if (gone.length + come.length >= MANY) this.#tidySoon();
+    this.#seen += carried.length;
+    if (gone.length + come.length >= MANY || this.#seen >= MANY_SEEN) this.#tidySoon();
     this.#running = carried;
     return reasonsOf(waiting);
   }
@@ -344,7 +358,11 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
         for (const rule of carried) checkCan(this.#options.engine, rule, formatRule);
       }
       if (!options.dryRun) {
-        const delayed = await this.#apply(carried, options.conversations);
+        // While the engine waits for other programs, what the report and the memory need is made ready.
+        const [delayed] = await Promise.all([
+          this.#apply(carried, options.conversations),
+          inSlices(after, formatRule),
+        ]);
         this.#have(tables, after);
         const left = new Set(this.#withheld.size === 0 ? [] : idsOf(after));
         this.#tell(new Map([...this.#withheld].filter(([id]) => left.has(id) && isOld(id))), delayed);
@@ -524,6 +542,14 @@ function halvesOf(table: Table): readonly [Table, Table] {
 
 function unlessOver(error: unknown): void {
   if (!isNatwardError(error, 'ABORTED')) throw error;
+}
+
+/** Others have their turn in between. */
+async function inSlices(table: Table, work: (rule: Rule) => unknown): Promise<void> {
+  for (let at = 0; at < table.length; at += SLICE) {
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const rule of table.slice(at, at + SLICE)) work(rule);
+  }
 }
 
 function idsOf(rules: readonly Rule[]): readonly string[] {

@@ -4,7 +4,6 @@
  * carry may take longer, up to eight.
  */
 
-import { setFlagsFromString } from 'node:v8';
 import { type Config, ConfigFile, NO_CONFIG, readConfig } from '../agent/config.ts';
 import type { AgentEvent } from '../agent/events.ts';
 import { Keeper } from '../agent/keeper.ts';
@@ -19,6 +18,7 @@ import { FileStore } from '../agent/file-store.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { EngineChoice } from '../forwarder/engine-choice.ts';
 import { fired } from '../system/clock.ts';
+import { hurry, saveMemory } from '../system/memory.ts';
 import { realSystem, type System } from '../system/system.ts';
 import { runHooks } from './hooked.ts';
 import { configFile, ownPlaces, stateDirectory } from './place.ts';
@@ -64,8 +64,8 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   const { version, signal, onEvent, onReady } = options;
   // A name that cannot be is said before anything is begun.
   respondSections([], options.respondOn);
-  // A program that runs for months: V8 collects garbage somewhat sooner, and a burst of ten thousand grants stays small.
-  setFlagsFromString('--optimize-for-size');
+  // A program that runs for months: a burst of ten thousand grants stays small.
+  saveMemory();
   const system = realSystem;
   const directory = await stateDirectory();
   const path = options.config ?? (await configFile());
@@ -83,6 +83,7 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
     rivals,
     facts: { version, pid: process.pid, startedAt: new Date(system.clock.now()).toISOString(), directory },
     clock: system.clock,
+    hurry,
     onError: (error) => keeper?.warn('control', unexpected(error)),
     limits: { graceMs: SERVER_GRACE_MS },
   });
@@ -95,6 +96,7 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   };
   const engine = options.engine ?? config.engine;
   const book = new RuleBook(directory, (error) => early.push(error));
+  const beginning = hurry();
   await using steering = await startSteering(system, book, warn, engine);
   const ledger = new Ledger(directory, system.clock, (error) => {
     if (keeper === undefined) early.push(error);
@@ -109,7 +111,7 @@ export async function runDaemon(options: DaemonOptions): Promise<readonly Natwar
   });
   keeper.log.listen(onEvent);
   // Names are resolved for it, and the network may not be there yet: leases do not wait.
-  const steers = steering.configure(config.rules);
+  const steers = steering.configure(config.rules).finally(() => beginning[Symbol.dispose]());
   const leaving = new AbortController();
   await using responding = prepareResponding(system, keeper, directory, leaving.signal);
   const respond = ({ responds, respondMaxMappings }: Config) =>

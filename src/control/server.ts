@@ -65,6 +65,8 @@ export interface ControlServerOptions {
   readonly rivals?: readonly string[];
   readonly facts: AgentFacts;
   readonly clock: Clock;
+  /** Held while rules change: in a table of thousands that is work. */
+  readonly hurry?: () => Disposable;
   /** What natward did not expect; the client was told FAILED. Must not throw. */
   readonly onError: (error: unknown) => void;
   readonly limits?: Partial<ControlLimits>;
@@ -207,6 +209,7 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
   });
 
   api.post(PATHS.rules, async (c) => {
+    using _hurry = options.hurry?.();
     const { edit, conversations, dryRun } = await documentOf(c, editBodySchema, limits.tableBytes);
     const steering = await options.steering;
     return c.json<EditReport>(await steering.edit(edit, { conversations, dryRun }));

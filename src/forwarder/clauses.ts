@@ -132,8 +132,10 @@ export const CLAUSES: { readonly [W in Word]: Clause<Required<Clauses>[W]> } = {
 };
 export const WORDS: readonly Word[] = Object.keys(CLAUSES) as Word[];
 
+const KNOWN: ReadonlySet<string> = new Set(WORDS);
+
 export function isWord(word: string): word is Word {
-  return Object.hasOwn(CLAUSES, word);
+  return KNOWN.has(word);
 }
 
 export function takeOne(words: Words): string {

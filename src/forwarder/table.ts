@@ -54,7 +54,8 @@ export function moved(table: Table, place: number, to: number): Table {
  * changes nothing; or a new one. Throws CONFLICT where two have one id.
  */
 export function identified(wanted: readonly WantedRule[], table: Table, newId: () => string): Table {
-  const named = new Set(wanted.flatMap(({ id }) => (id === undefined ? [] : [id])));
+  const named = new Set<string>();
+  for (const { id } of wanted) if (id !== undefined) named.add(id);
   const alike = new Map<string, string[]>();
   for (const rule of table) {
     if (named.has(rule.id)) continue;
@@ -66,7 +67,7 @@ export function identified(wanted: readonly WantedRule[], table: Table, newId: (
   const known = new Map(table.map((rule) => [rule.id, rule] as const));
   const seen = new Set<string>();
   return wanted.map(({ id, enabled, spec }) => {
-    const own = id ?? alike.get(formatRule(spec))?.shift() ?? newId();
+    const own = id ?? (alike.size === 0 ? undefined : alike.get(formatRule(spec))?.shift()) ?? newId();
     if (seen.has(own)) throw new NatwardError('CONFLICT', `two rules have the id ${own}`);
     seen.add(own);
     const before = known.get(own);
@@ -127,6 +128,7 @@ function commonEnds(from: Table, to: Table): readonly [number, number] {
 
 /** Of tables that differ at both ends: what they have in common there needs no looking up. */
 function differenceOf(from: Table, to: Table): Difference {
+  if (from.length === 0) return { added: to, removed: from, changed: [], moved: [], unchanged: [] };
   const before = new Map(from.map((rule) => [rule.id, rule] as const));
   const after = new Map(to.map((rule) => [rule.id, rule] as const));
   const places = new Map(from.map(({ id }, place) => [id, place] as const));

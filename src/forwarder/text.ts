@@ -10,6 +10,7 @@ import type { TransportProtocol } from '../net/protocol.ts';
 import { CLAUSES, type Clause, type Clauses, isWord, takeOne, type Word, WORDS } from './clauses.ts';
 import { formatPattern, parsePatterns } from './pattern.ts';
 import { NO_ACCESS, NO_LIMITS, type Rule, type RuleSpec, type Target, type Verdict } from './rule.ts';
+import { readOnce } from './read-once.ts';
 import { formatTarget, parseTarget, splitEndpoint, targetTrouble } from './target.ts';
 import { ARROW, MAX_RULE_LENGTH, Words } from './words.ts';
 
@@ -24,6 +25,10 @@ const BOTH: readonly TransportProtocol[] = ['tcp', 'udp'];
 const VERDICTS: readonly Verdict[] = ['monitor', 'refuse', 'drop'];
 /** What only leaves another way keeps its target. */
 const WITHOUT_TARGET: ReadonlySet<Word> = new Set(['as', 'via', 'source-mac', 'target-mac', 'reflect']);
+
+/** Thousands of rules may name the same. */
+const TARGETS = readOnce(parseTarget);
+const PATTERNS = readOnce(parsePatterns);
 
 /** Throws USAGE, names the clause and what is wrong with it. */
 export function parseRule(text: string): RuleSpec {
@@ -48,52 +53,77 @@ export function parseRule(text: string): RuleSpec {
   throw usage(`a rule has at most ${MAX_RULE_LENGTH} characters, with its addresses written out`);
 }
 
-/** Rules are values: each is written once. */
-const TEXTS = new WeakMap<RuleSpec, string>();
-
 export function formatRule(rule: RuleSpec): string {
-  let text = TEXTS.get(rule);
-  if (text === undefined) TEXTS.set(rule, (text = written(rule)));
-  return text;
+  return rule instanceof IdentifiedRule ? rule.written() : written(rule);
 }
 
 /** The rule that says this, by this id. */
 export function identify(spec: RuleSpec, id: string, enabled: boolean): Rule {
-  // Field by field: a copy with two more would keep those two elsewhere, and there may be tens of thousands.
-  const rule: Rule = {
-    id,
-    enabled,
-    direction: spec.direction,
-    protocols: spec.protocols,
-    to: spec.to,
-    from: spec.from,
-    adapters: spec.adapters,
-    macs: spec.macs,
-    schedule: spec.schedule,
-    verdict: spec.verdict,
-    targets: spec.targets,
-    source: spec.source,
-    via: spec.via,
-    reflection: spec.reflection,
-    clone: spec.clone,
-    proxy: spec.proxy,
-    acceptProxy: spec.acceptProxy,
-    access: spec.access,
-    limits: spec.limits,
-    idleSeconds: spec.idleSeconds,
-    connectSeconds: spec.connectSeconds,
-    description: spec.description,
-  };
-  const text = TEXTS.get(spec);
-  if (text !== undefined) TEXTS.set(rule, text);
-  return rule;
+  return new IdentifiedRule(spec, id, enabled);
+}
+
+/** A rule is a value, and written once; a copy that is changed is another one, and no instance of this. */
+class IdentifiedRule implements Rule {
+  declare readonly id: string;
+  declare readonly enabled: boolean;
+  declare readonly direction: RuleSpec['direction'];
+  declare readonly protocols: RuleSpec['protocols'];
+  declare readonly to: RuleSpec['to'];
+  declare readonly from: RuleSpec['from'];
+  declare readonly adapters: RuleSpec['adapters'];
+  declare readonly macs: RuleSpec['macs'];
+  declare readonly schedule: RuleSpec['schedule'];
+  declare readonly verdict: RuleSpec['verdict'];
+  declare readonly targets: RuleSpec['targets'];
+  declare readonly source: RuleSpec['source'];
+  declare readonly via: RuleSpec['via'];
+  declare readonly reflection: RuleSpec['reflection'];
+  declare readonly clone: RuleSpec['clone'];
+  declare readonly proxy: RuleSpec['proxy'];
+  declare readonly acceptProxy: RuleSpec['acceptProxy'];
+  declare readonly access: RuleSpec['access'];
+  declare readonly limits: RuleSpec['limits'];
+  declare readonly idleSeconds: RuleSpec['idleSeconds'];
+  declare readonly connectSeconds: RuleSpec['connectSeconds'];
+  declare readonly description: RuleSpec['description'];
+  #text: string | undefined;
+
+  /** Field by field: there may be tens of thousands, and any other way is slower. */
+  constructor(spec: RuleSpec, id: string, enabled: boolean) {
+    this.id = id;
+    this.enabled = enabled;
+    this.direction = spec.direction;
+    this.protocols = spec.protocols;
+    this.to = spec.to;
+    this.from = spec.from;
+    this.adapters = spec.adapters;
+    this.macs = spec.macs;
+    this.schedule = spec.schedule;
+    this.verdict = spec.verdict;
+    this.targets = spec.targets;
+    this.source = spec.source;
+    this.via = spec.via;
+    this.reflection = spec.reflection;
+    this.clone = spec.clone;
+    this.proxy = spec.proxy;
+    this.acceptProxy = spec.acceptProxy;
+    this.access = spec.access;
+    this.limits = spec.limits;
+    this.idleSeconds = spec.idleSeconds;
+    this.connectSeconds = spec.connectSeconds;
+    this.description = spec.description;
+    if (spec instanceof IdentifiedRule) this.#text = spec.#text;
+  }
+
+  written(): string {
+    return (this.#text ??= written(this));
+  }
 }
 
 const SELECTORS = WORDS.filter((word) => CLAUSES[word].side === 'selector');
 const ACTIONS = WORDS.filter((word) => CLAUSES[word].side === 'action');
 
 function written(rule: RuleSpec): string {
-  const clauses = clausesOf(rule);
   const [target] = rule.targets;
   const verdict =
     rule.verdict !== 'forward' ? [rule.verdict] : target === undefined ? [] : [formatFirst(target)];
@@ -101,10 +131,10 @@ function written(rule: RuleSpec): string {
     rule.direction,
     rule.protocols.join('+'),
     ...formatDestination(rule),
-    ...formatClauses(SELECTORS, clauses),
+    ...formatClauses(SELECTORS, rule),
     ARROW,
     ...verdict,
-    ...formatClauses(ACTIONS, clauses),
+    ...formatClauses(ACTIONS, rule),
     ...(rule.description === '' ? [] : [JSON.stringify(rule.description)]),
   ].join(' ');
 }
@@ -115,10 +145,10 @@ function formatFirst(target: Target): string {
   return isActionWord(text) || VERDICTS.some((one) => one === text) ? `${text}:` : text;
 }
 
-function formatClauses(words: readonly Word[], clauses: Clauses): readonly string[] {
+function formatClauses(words: readonly Word[], rule: RuleSpec): readonly string[] {
   const texts: string[] = [];
   for (const word of words) {
-    const value = clauses[word];
+    const value = SAID[word](rule);
     const clause: Clause<unknown> = CLAUSES[word];
     if (value !== undefined) texts.push(word, clause.format(value));
   }
@@ -139,7 +169,8 @@ function ruleOf({ target, ...head }: Head, clauses: Clauses): RuleSpec {
   if (via === undefined && (sourceMac ?? targetMac) !== undefined) {
     throw usage('source-mac and target-mac need "via INTERFACE"');
   }
-  const targets = [...(target === undefined ? [] : [target]), ...(clauses.else ?? [])];
+  const first = target === undefined ? NONE : [target];
+  const targets = clauses.else === undefined ? first : [...first, ...clauses.else];
   if (targets.length > MAX_TARGETS) throw usage(`else: more than ${MAX_TARGETS} targets`);
   if (head.verdict !== 'forward') {
     const wrong = (['else', 'as', 'via', 'reflect', 'proxy'] as const).find(
@@ -194,36 +225,36 @@ function ruleOf({ target, ...head }: Head, clauses: Clauses): RuleSpec {
   };
 }
 
-function clausesOf(rule: RuleSpec): Clauses {
-  const { from, via, access, limits } = rule;
-  const some = <T>(list: readonly T[]) => (list.length === 0 ? undefined : list);
-  const all: { [W in Word]: Clauses[W] | undefined } = {
-    from: from.clients,
-    port: isAnyPort(from.ports) ? undefined : from.ports,
-    on: some(rule.adapters),
-    mac: some(rule.macs),
-    when: rule.schedule,
-    else: some(rule.targets.slice(1)),
-    as: rule.source,
-    via: via?.adapter,
-    'source-mac': via?.sourceMac,
-    'target-mac': via?.targetMac,
-    reflect: rule.reflection,
-    clone: rule.clone,
-    proxy: rule.proxy,
-    'accept-proxy': rule.acceptProxy,
-    allow: access.allow,
-    deny: access.deny,
-    hosts: access.hosts,
-    idle: rule.idleSeconds,
-    connect: rule.connectSeconds,
-    new: limits.newPerSecond,
-    open: limits.open,
-    'per-client': limits.openPerClient,
-    rate: limits.bytesPerSecond,
-    quota: limits.quotaBytes,
-  };
-  return all as Clauses;
+/** What a rule says by each word; undefined: nothing. */
+const SAID: { readonly [W in Word]: (rule: RuleSpec) => Clauses[W] | undefined } = {
+  from: ({ from }) => from.clients,
+  port: ({ from }) => (isAnyPort(from.ports) ? undefined : from.ports),
+  on: ({ adapters }) => some(adapters),
+  mac: ({ macs }) => some(macs),
+  when: ({ schedule }) => schedule,
+  else: ({ targets }) => (targets.length < 2 ? undefined : targets.slice(1)),
+  as: ({ source }) => source,
+  via: ({ via }) => via?.adapter,
+  'source-mac': ({ via }) => via?.sourceMac,
+  'target-mac': ({ via }) => via?.targetMac,
+  reflect: ({ reflection }) => reflection,
+  clone: ({ clone }) => clone,
+  proxy: ({ proxy }) => proxy,
+  'accept-proxy': ({ acceptProxy }) => acceptProxy,
+  allow: ({ access }) => access.allow,
+  deny: ({ access }) => access.deny,
+  hosts: ({ access }) => access.hosts,
+  idle: ({ idleSeconds }) => idleSeconds,
+  connect: ({ connectSeconds }) => connectSeconds,
+  new: ({ limits }) => limits.newPerSecond,
+  open: ({ limits }) => limits.open,
+  'per-client': ({ limits }) => limits.openPerClient,
+  rate: ({ limits }) => limits.bytesPerSecond,
+  quota: ({ limits }) => limits.quotaBytes,
+};
+
+function some<T>(list: readonly T[]): readonly T[] | undefined {
+  return list.length === 0 ? undefined : list;
 }
 
 function readVerdict(words: Words): { readonly verdict: Verdict; readonly target: Target | undefined } {
@@ -240,7 +271,7 @@ function readVerdict(words: Words): { readonly verdict: Verdict; readonly target
   }
   words.next(ARROW);
   if (verdict !== undefined) return { verdict, target: undefined };
-  return { verdict: 'forward', target: parseTarget(word) };
+  return { verdict: 'forward', target: TARGETS(word) };
 }
 
 function readClause(words: Words, side: 'selector' | 'action', clauses: Clauses): void {
@@ -297,7 +328,7 @@ function parseDestination(text: string): RuleSpec['to'] {
   if (/^[\d~,*-]+$/.test(text)) return { addresses: NONE, ports: parsePortSet(text) };
   const { host, port } = splitEndpoint(text);
   return {
-    addresses: host === '' || host === '*' ? NONE : parsePatterns(host),
+    addresses: host === '' || host === '*' ? NONE : PATTERNS(host),
     ports: port === undefined ? ANY_PORT : parsePortSet(port),
   };
 }

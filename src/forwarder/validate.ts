@@ -5,9 +5,10 @@
 
 import { family } from '../net/address.ts';
 import { formatPortRange, type PortRange } from '../net/port-range.ts';
-import { hasPort, isAnyPort, portRanges } from '../net/port-set.ts';
+import { hasPort, type PortSet, portRanges } from '../net/port-set.ts';
 import type { TransportProtocol } from '../net/protocol.ts';
 import { formatAccessList } from './access.ts';
+import { Crowds } from './crowds.ts';
 import { portsOf } from './decide.ts';
 import { Loops, type Step } from './loop.ts';
 import { type OwnHost, ownTargets, portMoves } from './own-target.ts';
@@ -43,6 +44,8 @@ export interface ValidationSurroundings extends OwnHost {
 
 /** The steps of a circle that its message names. */
 const STEPS_NAMED = 4;
+/** To look at all the ports that there are would take longer than to compare so many. */
+const FEW = 1000;
 
 /** In the order of the rules. Disabled rules are not looked at. */
 export function validate(table: Table, around: ValidationSurroundings): readonly Finding[] {
@@ -64,19 +67,21 @@ export function findingsOf(rules: readonly Placed[], around: ValidationSurroundi
   const incoming: Placed[] = [];
   const selectors = new Map<string | number, Placed>();
   const shadows = new Shadows(around);
+  const crowds = rules.length < FEW ? undefined : new Crowds(rulesOf(rules));
   const circles = new Loops(around);
   let isProxied = false;
   // One walk: most of what many thousands of rules cost is to bring each into the processor's memory.
   for (const placed of rules) {
     const { rule } = placed;
-    const by = shadows.next(placed);
+    const isCrowded = crowds === undefined || crowds.has(rule);
+    const by = isCrowded ? shadows.next(placed) : undefined;
     if (rule.direction !== 'in') {
       if (by !== undefined) findings.push(shadowed(placed, by));
       continue;
     }
-    const key = selectorKey(rule);
-    const same = selectors.get(key);
-    if (same === undefined) selectors.set(key, placed);
+    const key = isCrowded ? selectorKey(rule) : undefined;
+    const same = key === undefined ? undefined : selectors.get(key);
+    if (key !== undefined && same === undefined) selectors.set(key, placed);
     if (same !== undefined) findings.push(listensTwice(placed, same));
     else if (by !== undefined) findings.push(shadowed(placed, by));
     incoming.push(placed);
@@ -88,6 +93,10 @@ export function findingsOf(rules: readonly Placed[], around: ValidationSurroundi
   }
   if (isProxied) findings.push(...proxyConflicts(incoming, around));
   return [...findings, ...circles.found().map(circle), ...ofOwnPorts].sort((a, b) => a.position - b.position);
+}
+
+function* rulesOf(placed: readonly Placed[]): Iterable<Rule> {
+  for (const { rule } of placed) yield rule;
 }
 
 function found(
@@ -121,13 +130,15 @@ function listensTwice(placed: Placed, before: Placed): Finding {
 function selectorKey(rule: Rule): string | number {
   const { protocols, to, from, adapters, macs, schedule } = rule;
   const ranges = portsOf(rule);
-  const isPlain =
-    to.addresses.length + adapters.length + macs.length === 0 && (from.clients ?? schedule) === undefined;
+  const isPlain = adapters.length + macs.length === 0 && (from.clients ?? schedule) === undefined;
   const range = ranges[0];
-  // Nearly all rules are like that, and a number costs less than a text.
-  if (isPlain && range !== undefined && ranges.length === 1 && isAnyPort(from.ports)) {
+  // Nearly all rules are like that: one port, anybody, and one address at the most.
+  if (isPlain && range !== undefined && ranges.length === 1 && isEveryPort(from.ports)) {
     const scope = protocols.length > 1 ? 2 : protocols[0] === 'tcp' ? 1 : 0;
-    return (scope * 65_536 + range.first) * 65_536 + range.last;
+    const place = (scope * 65_536 + range.first) * 65_536 + range.last;
+    const [address, other] = to.addresses;
+    if (address === undefined) return place;
+    if (other === undefined && isOneAddress(address)) return `${place} ${address.address}`;
   }
   return JSON.stringify([
     sorted(protocols),
@@ -147,6 +158,15 @@ function sorted(words: readonly string[]): string {
 
 function rangesKey(ranges: readonly PortRange[]): string {
   return ranges.map(formatPortRange).join();
+}
+
+function isEveryPort(ports: PortSet): boolean {
+  const [range] = portRanges(ports);
+  return range?.first === 1 && range.last === 65_535;
+}
+
+function isOneAddress(pattern: AddressPattern): pattern is Extract<AddressPattern, { kind: 'network' }> {
+  return pattern.kind === 'network' && pattern.prefixLength === (family(pattern.address) === 4 ? 32 : 128);
 }
 
 function patternKey(pattern: AddressPattern): string {

@@ -28,7 +28,8 @@ export function parsePortSet(text: string): PortSet {
   }
   // Beside `*` the others say nothing.
   const set = {
-    included: items.includes('*') ? ANY_PORT.included : included,
+    // A list that has grown keeps room for more, in each of tens of thousands of rules: its copy has none.
+    included: items.includes('*') ? ANY_PORT.included : included.slice(),
     excluded: excluded.length === 0 ? ANY_PORT.excluded : excluded,
   };
   if (portRanges(set).length === 0) throw new NatwardError('USAGE', `"${text}" leaves no port over`);

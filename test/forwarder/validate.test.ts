@@ -36,6 +36,16 @@ test('an empty table, and one with nothing wrong, have no findings', () => {
   expect(validate(rules, around)).toEqual([]);
 });
 
+test('thousands of rules beneath, with ports of their own, hide nothing and add nothing', () => {
+  const far = Array.from({ length: 2000 }, (_, at) => rule(`in tcp ${30_000 + at} -> nas:80`, `far${at}`));
+  fc.assert(
+    fc.property(smallTable, (near) => {
+      expect(validate([...near, ...far], around)).toEqual(validate(near, around));
+    }),
+    { numRuns: 100 },
+  );
+});
+
 describe('a rule that can never match', () => {
   test('is told with the first that takes all of it', () => {
     const rules = table(

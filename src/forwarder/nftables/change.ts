@@ -71,9 +71,7 @@ function writeChange(text: string[], name: string, from: NftTable | undefined, t
       continue;
     }
     if (now.elements === old) continue;
-    const [gone, fresh]: [string[], string[]] = [[], []];
-    for (const [key, what] of old) if (now.elements.get(key) !== what) gone.push(key);
-    for (const [key, what] of now.elements) if (old.get(key) !== what) fresh.push(key + what);
+    const { gone, fresh } = exchanged(old, now.elements);
     if (gone.length > 0) text.push(`delete element ${name} ${word} { ${gone.join(', ')} }`);
     if (fresh.length > 0) added.push(`add element ${name} ${word} { ${fresh.join(', ')} }`);
   }
@@ -110,6 +108,29 @@ function writeBlock(text: string[], name: string, from: NftTable, to: NftTable):
   }
   if (text.length === start + 1 && from !== NOTHING) text.length = start;
   else text.push('}');
+}
+
+/** Keys of elements to be deleted, and elements to be added. */
+function exchanged(
+  from: ReadonlyMap<string, string>,
+  to: ReadonlyMap<string, string>,
+): { readonly gone: readonly string[]; readonly fresh: readonly string[] } {
+  const [gone, fresh]: [string[], string[]] = [[], []];
+  const after = to.entries();
+  let next = after.next();
+  // Most stand in the same order: they are not looked up.
+  for (const [key, what] of from) {
+    while (!next.done && next.value[0] !== key && from.get(next.value[0]) !== next.value[1]) {
+      fresh.push(next.value[0] + next.value[1]);
+      next = after.next();
+    }
+    if (!next.done && next.value[0] === key && next.value[1] === what) next = after.next();
+    else if (to.get(key) !== what) gone.push(key);
+  }
+  for (; !next.done; next = after.next()) {
+    if (from.get(next.value[0]) !== next.value[1]) fresh.push(next.value[0] + next.value[1]);
+  }
+  return { gone, fresh };
 }
 
 function listed(elements: ReadonlyMap<string, string>): string {

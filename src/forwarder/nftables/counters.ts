@@ -15,7 +15,7 @@ export interface Count {
   refused: Map<number, number>;
 }
 
-interface Element {
+export interface Element {
   /** Its key, in parts. */
   readonly parts: readonly unknown[];
   readonly comment: string | undefined;

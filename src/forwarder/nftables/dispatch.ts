@@ -25,6 +25,14 @@ export interface Candidate {
   readonly destination: string;
   /** Undefined: it is the relay's, or nobody's; the kernel lets it be. */
   readonly mark: number | undefined;
+  /** What it is in a map, where it has one port: in a large table that is worked out once. Filled in here. */
+  elements?: readonly MarkElement[] | undefined;
+}
+
+/** Of a map to marks. */
+export interface MarkElement {
+  readonly key: string;
+  readonly value: string;
 }
 
 export interface Dispatch {
@@ -61,23 +69,17 @@ export function dispatchOf(root: string, candidates: readonly Candidate[], keeps
     const [protocol, port] = [number < UDP ? 'tcp' : 'udp', number % UDP] as const;
     const all = merged(Array.isArray(own) ? own : [own], wide, places, protocol, port);
     if (all.length === 0) continue;
-    const key = `${protocol} . ${port}`;
     if (!keepsMarks && areElements(all)) {
-      for (const { address, family, mark } of all) {
-        const value = ` : ${markLiteral(mark as number)}`;
-        if (address !== undefined) {
-          putFirst(exact[familyOf(address)], `${addressText(address)} . ${key}`, value);
-          continue;
-        }
-        for (const one of family === undefined ? FAMILIES : [family]) {
-          putFirst(plain, `${FAMILY_NAMES[one]} . ${key}`, value);
-        }
+      for (const one of all) {
+        const { address } = one;
+        const into = address === undefined ? plain : exact[familyOf(address)];
+        for (const { key, value } of elementsOf(one, protocol, port)) putFirst(into, key, value);
       }
       continue;
     }
     const chain = `${root}_${protocol}_${port}`;
     chains.set(chain, { hook: undefined, lines: all.map((one) => line(one, '')) });
-    byPort.set(key, ` : goto ${chain}`);
+    byPort.set(`${protocol} . ${port}`, ` : goto ${chain}`);
   }
   const sets = new Map<string, NftSet>();
   const lines: string[] = [];
@@ -170,6 +172,22 @@ function areElements(candidates: readonly Candidate[]): boolean {
     for (const family of one.family === undefined ? FAMILIES : [one.family]) anywhere[family] = true;
     return one.destination !== '';
   });
+}
+
+function elementsOf(one: Candidate, protocol: TransportProtocol, port: number): readonly MarkElement[] {
+  const isAlone = one.ports.length === 1 && one.ports[0]?.first === one.ports[0]?.last;
+  if (isAlone && one.elements !== undefined) return one.elements;
+  const { address, family, mark } = one;
+  const value = ` : ${markLiteral(mark as number)}`;
+  const written =
+    address === undefined
+      ? (family === undefined ? FAMILIES : [family]).map((of) => ({
+          key: `${FAMILY_NAMES[of]} . ${protocol} . ${port}`,
+          value,
+        }))
+      : [{ key: `${addressText(address)} . ${protocol} . ${port}`, value }];
+  if (isAlone) one.elements = written;
+  return written;
 }
 
 /** The first in the order counts. */

@@ -35,11 +35,11 @@ import { formatRule } from '../text.ts';
 import { change, replacement, type Ruleset } from './change.ts';
 import { countsOf, elementsOf, forgotten, recordsOf, restored } from './counters.ts';
 import { type Feature, featureShortcoming } from './features.ts';
+import { readIds } from './id-record.ts';
 import { KernelFlows } from './kernel-flows.ts';
 import { KernelRule } from './kernel-rule.ts';
 import { KnownNames } from './known-names.ts';
 import { MarkBook, type MarkedRule } from './mark-book.ts';
-import { numberOf } from './marks.ts';
 import { type Lack, lackOf, type Machine, needsOf } from './needs.ts';
 import { obstaclesOf } from './obstacles.ts';
 import { Plumber } from './plumber.ts';
@@ -211,10 +211,8 @@ export class KernelEngine implements ForwardEngine {
   /** Finds what an agent before this one has left. */
   async #adopt(): Promise<void> {
     if (this.#isAdopted) return;
-    const ids = elementsOf((await this.#nft.list(MAIN_TABLE, 'ids')) ?? '');
-    for (const { parts, comment } of ids) {
-      if (typeof parts[0] === 'number') this.#marks.adopt(numberOf(parts[0]), comment);
-    }
+    const ids = readIds(elementsOf((await this.#nft.list(MAIN_TABLE, 'ids')) ?? ''));
+    for (const [mark, id] of ids) this.#marks.adopt(mark, id);
     this.#plumber.adopt(recordsOf((await this.#nft.list(MAIN_TABLE, 'records')) ?? ''));
     await this.#sample();
     for (const mark of this.#tally.counts.keys()) this.#marks.adopt(mark);
@@ -402,6 +400,7 @@ export class KernelEngine implements ForwardEngine {
   }
 
   async affected(table: Table): Promise<readonly Conversation[]> {
+    if (this.#marks.marked.length + this.#marks.retired.length === 0) return [];
     const after = new Map(table.map((rule) => [rule.id, rule] as const));
     const going = new Set(
       this.#marks.marked.flatMap(({ rule }) => {
@@ -421,7 +420,8 @@ export class KernelEngine implements ForwardEngine {
   async obstacles(rule: Rule, packet?: FirstPacket): Promise<readonly string[]> {
     // Of one packet a person asks, who may have changed them just now.
     if (packet !== undefined) this.#others = undefined;
-    return obstaclesOf(rule, packet, this.#machine(), await this.#listOthers());
+    // Many rules may be asked about in a row; it is looked at each second anyway.
+    return obstaclesOf(rule, packet, this.#known?.machine ?? this.#machine(), await this.#listOthers());
   }
 
   /** Other programs' tables, asked for once for many rules. */

@@ -74,9 +74,14 @@ export class Flows {
       if (ruleId === undefined) continue;
       const key = keyOf(flow);
       if (this.#cut.has(key)) stillCut.add(key);
-      if (newer?.has(key) || this.#cut.has(key)) continue;
+      if (this.#cut.has(key)) continue;
       const known = this.#open.get(key);
       const isOver = OVER.has(flow.state);
+      if (newer?.has(key)) {
+        // It has ended since, or has begun: of that the listing knows more than the event, if it has it.
+        if (known !== undefined && !isOver) known.flow = flow;
+        continue;
+      }
       if (known !== undefined) {
         known.flow = flow;
         known.listing = this.#listing;

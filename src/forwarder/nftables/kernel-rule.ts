@@ -29,6 +29,7 @@ export class KernelRule {
   readonly isSteady: boolean;
   /** With which all of this was worked out. */
   #around: Around | undefined;
+  #rewrite: Rewrite | undefined;
   #needs: number | undefined;
   #part: Part | undefined;
 
@@ -45,18 +46,24 @@ export class KernelRule {
   /** What it needs of the machine, as bits. `around` is the same value as long as nothing in it changes. */
   needsIn(around: Around): number {
     this.#look(around);
-    return (this.#needs ??= needsOf(this.rule, rewriteOf(this.rule, around)));
+    return (this.#needs ??= needsOf(this.rule, (this.#rewrite ??= rewriteOf(this.rule, around))));
   }
 
   /** `work` does it where nobody has; what it depends on beside `around` is the caller's to know. */
-  partIn(around: Around, work: () => Part): Part {
+  partIn(around: Around, work: (rewrite: Rewrite) => Part): Part {
     this.#look(around);
-    return (this.#part ??= work());
+    if (this.#part === undefined) {
+      this.#part = work(this.#rewrite ?? rewriteOf(this.rule, around));
+      // All of it is in the part now.
+      this.#rewrite = undefined;
+    }
+    return this.#part;
   }
 
   #look(around: Around): void {
     if (this.#around === around) return;
     this.#around = around;
+    this.#rewrite = undefined;
     this.#needs = undefined;
     this.#part = undefined;
   }

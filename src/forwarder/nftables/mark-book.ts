@@ -38,8 +38,8 @@ export class MarkBook {
   readonly #found = new Set<number>();
   #marked: readonly MarkedRule[] = [];
   #retired: readonly MarkedRule[] = [];
-  /** By mark. */
-  #ids: (string | undefined)[] = [];
+  /** By mark: as long as it can be from the start, or V8 makes a dictionary of it. */
+  readonly #ids: (string | undefined)[] = Array.from({ length: MAX_MARKS + 1 });
 
   /** Those of the table, in its order. */
   get marked(): readonly MarkedRule[] {
@@ -127,9 +127,9 @@ export class MarkBook {
   }
 
   hold(marked: readonly MarkedRule[], retired: readonly MarkedRule[]): void {
+    for (const { mark } of [...this.#marked, ...this.#retired]) this.#ids[mark] = undefined;
     this.#marked = marked;
     this.#retired = retired;
-    this.#ids = [];
     for (const { mark, rule } of retired) this.#ids[mark] = rule.id;
     for (const { mark, rule } of marked) this.#ids[mark] = rule.id;
   }

@@ -8,6 +8,7 @@ import type { Rule, TargetPort } from '../rule.ts';
 import { portsOf } from '../decide.ts';
 import { targetNames, targetPortOf } from '../target.ts';
 
+/** The same value as long as nothing in it changes: what was worked out with it is kept. */
 export interface Around {
   /** What a name stands for just now, the first first. */
   readonly addressesOf: (name: string) => readonly IpAddress[];
@@ -80,8 +81,20 @@ export function rewriteOf(rule: Rule, around: Around): Rewrite {
   };
 }
 
-/** The first address of each family. `::1` cannot be reached from outside. */
-function addressesOf(host: string, { addressesOf: look }: Around): ByFamily<IpAddress> {
+/** Thousands of rules may lead to one host. */
+const KNOWN = new WeakMap<Around, Map<string, ByFamily<IpAddress>>>();
+
+/** The first address of each family. */
+function addressesOf(host: string, around: Around): ByFamily<IpAddress> {
+  let known = KNOWN.get(around);
+  if (known === undefined) KNOWN.set(around, (known = new Map()));
+  let addresses = known.get(host);
+  if (addresses === undefined) known.set(host, (addresses = resolved(host, around)));
+  return addresses;
+}
+
+/** `::1` cannot be reached from outside. */
+function resolved(host: string, { addressesOf: look }: Around): ByFamily<IpAddress> {
   if (host === 'localhost') return { 4: '127.0.0.1' };
   const literal = parseAddress(host);
   const all = literal === undefined ? look(host).filter((one) => !isLoopback(one)) : [literal];
@@ -141,6 +154,8 @@ export function keepsPort({ kind, ...port }: TargetPort): boolean {
 
 /** The names that the rule asks for. */
 export function namesOf({ to, targets, clone }: Rule): readonly string[] {
+  const sentTo = targetNames({ targets, clone });
+  if (sentTo.length === 0 && !to.addresses.some(({ kind }) => kind === 'name')) return sentTo;
   const asked = to.addresses.flatMap((one) => (one.kind === 'name' ? [one.name] : []));
-  return [...asked, ...targetNames({ targets, clone })].filter((name) => name !== 'localhost');
+  return [...asked, ...sentTo].filter((name) => name !== 'localhost');
 }

@@ -12,12 +12,13 @@ import { type ActionInput, begin, go, idle } from './action.ts';
 import type { Ruleset } from './change.ts';
 import { type Candidate, dispatchOf } from './dispatch.ts';
 import type { Feature } from './features.ts';
+import { writtenIds } from './id-record.ts';
 import type { KernelRule, Part } from './kernel-rule.ts';
 import type { MarkedRule } from './mark-book.ts';
 import { OTHER_BITS, OWN_BITS } from './marks.ts';
-import { type Around, type ByFamily, rewriteOf } from './rewrite.ts';
+import { type Around, type ByFamily, type Rewrite, rewriteOf } from './rewrite.ts';
 import { matchesOf } from './selector.ts';
-import { comment, interfaceName, macAddress, markLiteral, oneOf } from './syntax.ts';
+import { interfaceName, macAddress, markLiteral, oneOf } from './syntax.ts';
 import {
   Entries,
   FAMILY_WORDS,
@@ -76,13 +77,18 @@ export function rulesetOf(input: RulesetInput): Ruleset {
   const main = ruleset.table('inet');
   const parts = input.rules.map((one) => partOf(one, input));
   remember(main, input);
-  classify(main, input, parts);
+  const first = classify(main, input, parts);
   for (const { entries } of parts) ruleset.take(entries);
   for (const one of input.retired) {
     ruleset.take(go(one.rule, one.mark, rewriteOf(one.rule, input.around), input));
   }
   admit(ruleset, input.missing);
-  translate(main);
+  // Ways and copies are looked up before addresses are translated.
+  if (main.has('map ways') || FAMILIES.some((of) => ruleset.has(FAMILY_WORDS[of]))) {
+    main.base('classify_in', 'type filter hook prerouting priority -106', first.inbound);
+    main.base('classify_out', 'type filter hook output priority -106', first.outbound);
+  }
+  translate(main, first);
   lead(ruleset, input);
   copy(ruleset);
   count(main);
@@ -92,19 +98,21 @@ export function rulesetOf(input: RulesetInput): Ruleset {
 
 function partOf(one: KernelRule, input: RulesetInput): Part {
   // These depend on more: the number of a way, what of a quota is used.
-  return one.isAttended ? workOut(one, input) : one.partIn(input.around, () => workOut(one, input));
+  return one.isAttended
+    ? workOut(one, rewriteOf(one.rule, input.around), input)
+    : one.partIn(input.around, (rewrite) => workOut(one, rewrite, input));
 }
 
-function workOut(one: KernelRule, input: RulesetInput): Part {
+function workOut(one: KernelRule, rewrite: Rewrite, input: RulesetInput): Part {
   const { rule, mark } = one;
-  const rewrite = rewriteOf(rule, input.around);
   const elsewhere = rule.direction === 'in' ? 'fib daddr type local' : 'fib daddr type != local';
-  const candidates = asked(one, rewrite.families, elsewhere, input.around);
+  // What is kept of tens of thousands of rules are copies: a list that has grown keeps room for more.
+  const candidates = asked(one, rewrite.families, elsewhere, input.around).slice();
   const { direction } = rule;
   if (mark === undefined) return { direction, candidates, entries: [] };
   const first = begin(rule, mark, rewrite);
   const each = go(rule, mark, rewrite, input);
-  return { direction, candidates, entries: each.length === 0 ? first : [...first, ...each] };
+  return { direction, candidates, entries: each.length === 0 ? first.slice() : [...first, ...each] };
 }
 
 /** As sysctl-record.ts keeps them. */
@@ -112,11 +120,7 @@ const RECORD = /^[\w.@-]{1,100}=[\w-]{1,16}>[\w-]{1,16}$/;
 
 /** No packet looks here: which rule has which mark, and what the machine was like, for whoever comes after a crash. */
 function remember(main: TableBuilder, { rules, records }: RulesetInput): void {
-  const ids = new Map<string, string>();
-  for (const { rule, mark } of rules) {
-    if (mark !== undefined) ids.set(markLiteral(mark), ` comment ${comment(rule.id)}`);
-  }
-  main.set('set ids', { head: 'type mark', elements: ids });
+  main.set('set ids', { head: 'type mark', elements: writtenIds(rules) });
   const kept = records.map((record, at) => {
     if (!RECORD.test(record)) throw new Error(`no record that nft may be given: ${JSON.stringify(record)}`);
     return [String(at + 1), ` comment "${record}"`] as const;
@@ -124,8 +128,14 @@ function remember(main: TableBuilder, { rules, records }: RulesetInput): void {
   main.set('set records', { head: 'type mark', elements: new Map(kept) });
 }
 
+/** What the hooks ask of what comes in, and of what this host sends. */
+interface Classification {
+  readonly inbound: readonly string[];
+  readonly outbound: readonly string[];
+}
+
 /** The first packet of a conversation finds its rule. */
-function classify(main: TableBuilder, input: RulesetInput, parts: readonly Part[]): void {
+function classify(main: TableBuilder, input: RulesetInput, parts: readonly Part[]): Classification {
   const roots = new Set<string>();
   const of = (direction: Direction) => {
     const all: Candidate[] = [];
@@ -146,7 +156,7 @@ function classify(main: TableBuilder, input: RulesetInput, parts: readonly Part[
   }
   // The first packet alone: of another one the kernel has decided where it goes, if nobody has answered yet.
   const isNew = `ct state new ct status & confirmed == 0 ${MARK} == 0`;
-  const inbound = roots.has('in') ? [`iifname != "lo" ${isNew} jump in`] : [];
+  const inbound = roots.has('in') ? [`${isNew} iifname != "lo" jump in`] : [];
   const outbound = roots.has('out') ? [`${isNew} jump out`] : [];
   if (roots.has('in') || roots.has('loopback')) {
     // What this host sends to itself comes in as well.
@@ -156,8 +166,7 @@ function classify(main: TableBuilder, input: RulesetInput, parts: readonly Part[
       : FAMILIES.map((one) => `${LOOPBACK[one]} return`);
     main.chain('own', [...loopback, ...(roots.has('in') ? ['goto in'] : [])]);
   }
-  main.base('classify_in', 'type filter hook prerouting priority -106', inbound);
-  main.base('classify_out', 'type filter hook output priority -106', outbound);
+  return { inbound, outbound };
 }
 
 /** It has its rule, and may pass or not. */
@@ -170,7 +179,7 @@ function admit(ruleset: RulesetBuilder, missing: ReadonlySet<Feature>): void {
   const gates = main.has('map gates') ? [`${MARK} vmap @gates`] : [];
   main.chain('decided', [...idles, ...gates, 'goto begun']);
   main.set('set tallies', { head: `type mark . inet_service; ${COUNTED}`, elements: NO_ELEMENTS });
-  main.chain('begun', [tallied(BEGUN), 'accept']);
+  main.chain('begun', [tallied(BEGUN)]);
   for (const [word, { tally }] of missing.has('rejects') ? [] : Object.entries(REFUSALS)) {
     main.chain(`refused_${word}`, [tallied(tally), 'meta l4proto tcp reject with tcp reset', 'reject']);
   }
@@ -264,13 +273,18 @@ const TO_SOURCE_PORT: readonly [SetName, string] = [
   `meta l4proto { tcp, udp } snat to : ${MARK} map @from_port`,
 ];
 
-/** These chains stay as long as the table: without a chain of theirs, the kernel forgets what it translates. */
-function translate(main: TableBuilder): void {
+/**
+ * The chains of nat stay as long as the table: without a chain of theirs, the kernel forgets what it translates. They
+ * see the first packet alone: those that follow are not asked for their rule. One that has been classified before, or
+ * would have been before the table was changed, goes its way all the same.
+ */
+function translate(main: TableBuilder, { inbound, outbound }: Classification): void {
   const there = (lines: readonly (readonly [SetName, string])[]) =>
     lines.flatMap(([set, line]) => (main.has(set) ? [line] : []));
   main.chain('to_target', there(TO_TARGET));
-  main.base('nat_in', 'type nat hook prerouting priority -105', ['jump to_target']);
-  main.base('nat_out', 'type nat hook output priority -105', ['jump to_target']);
+  const onward = `${MARK} != 0 jump to_target`;
+  main.base('nat_in', 'type nat hook prerouting priority -105', [...inbound, onward]);
+  main.base('nat_out', 'type nat hook output priority -105', [...outbound, onward]);
   const sources = there([...TO_SOURCE, TO_SOURCE_PORT]);
   main.base('nat_post', 'type nat hook postrouting priority 95', [...sources, ...there(TO_HOST)]);
   main.base('nat_input', 'type nat hook input priority 95', sources);
@@ -314,10 +328,10 @@ function copy(ruleset: RulesetBuilder): void {
 
 function count(main: TableBuilder): void {
   main.set('set counts', { head: `type mark . ct_dir; ${COUNTED}`, elements: NO_ELEMENTS });
-  const line = `${MARK} != 0 update @counts { ${MARK} . ct direction counter }`;
+  const [ours, counted] = [`${MARK} != 0`, `update @counts { ${MARK} . ct direction counter }`];
   // What this host sends to itself has been counted when it left.
-  main.base('count_in', 'type filter hook input priority 300', [`iifname != "lo" ${line}`]);
-  main.base('count_out', 'type filter hook postrouting priority 300', [line]);
+  main.base('count_in', 'type filter hook input priority 300', [`${ours} iifname != "lo" ${counted}`]);
+  main.base('count_out', 'type filter hook postrouting priority 300', [`${ours} ${counted}`]);
   if (!main.has('map police')) return;
   // What tells of an end passes: resets, and errors (ICMP), for those who may not where a quota is used up.
   const ends = ['tcp flags rst accept', 'ct state related accept'];
@@ -333,7 +347,7 @@ function guard(main: TableBuilder, { guardedForwarding, guardsLoopback }: Rulese
   const guards = FAMILIES.flatMap((of) => {
     const adapters = guardedForwarding[of] ?? [];
     const from = adapters.length === 0 ? '' : oneOf(adapters.map(interfaceName));
-    return from === '' ? [] : [`${NFPROTO[of]} iifname ${from} ${MARK} == 0 drop`];
+    return from === '' ? [] : [`${MARK} == 0 ${NFPROTO[of]} iifname ${from} drop`];
   });
   if (guards.length > 0) main.base('guard_forwarding', 'type filter hook forward priority 0', guards);
   // Two hosts on one cable would go on without what stands between them. Of IPv4 the kernel does not tell them.
@@ -342,8 +356,8 @@ function guard(main: TableBuilder, { guardedForwarding, guardsLoopback }: Rulese
   }
   if (guardsLoopback) {
     main.base('guard_loopback', 'type filter hook prerouting priority -310', [
-      'iifname != "lo" ip daddr 127.0.0.0/8 drop',
-      'iifname != "lo" ip saddr 127.0.0.0/8 drop',
+      'ip daddr 127.0.0.0/8 iifname != "lo" drop',
+      'ip saddr 127.0.0.0/8 iifname != "lo" drop',
     ]);
   }
 }

@@ -76,8 +76,19 @@ export function matchesOf(
       isOwnDestination: true,
     }));
   }
-  const senders = from.clients === undefined ? EVERYWHERE : rangesOfAccess(from.clients);
   const destination = onlyAddress(to.addresses);
+  if (destination !== undefined && from.clients === undefined && adapters.length + macs.length === 0) {
+    // Most others ask for one address as well.
+    return protocols.map((protocol) => ({
+      protocol,
+      family: family(destination),
+      ports: portsOf(rule),
+      conditions: sourcePortCondition(protocol, portRanges(from.ports)),
+      destination,
+      isOwnDestination: false,
+    }));
+  }
+  const senders = from.clients === undefined ? EVERYWHERE : rangesOfAccess(from.clients);
   const destinations =
     to.addresses.length === 0 ? EVERYWHERE : rangesOfPatterns(to.addresses, around.addressesOf);
   const addresses = byFamily((of) => [

@@ -1,7 +1,7 @@
 /** What the kernel cannot carry, by the rule's own words: it sees packets, no names and no streams. Pure. */
 
-import { family, isLoopback, parseAddress } from '../../net/address.ts';
-import { needsNames } from '../access.ts';
+import { type Family, family, isLoopback, parseAddress } from '../../net/address.ts';
+import { type AccessList, needsNames } from '../access.ts';
 import type { Shortcoming } from '../engine.ts';
 import type { Rule } from '../rule.ts';
 import { keepsPort } from './rewrite.ts';
@@ -35,8 +35,7 @@ function streamShortcoming(rule: Rule): Shortcoming | undefined {
     return need('target', 'the kernel takes nothing from outside to ::1', `Write another address. ${RELAY}`);
   }
   if (address !== undefined) {
-    const asked = familiesAsked(rule);
-    if (asked !== undefined && !asked.has(family(address))) {
+    if (!asksFor(rule, family(address))) {
       return need('target', 'the kernel does not make IPv4 of IPv6, nor the other way', RELAY);
     }
     const from = rule.source?.address;
@@ -54,21 +53,22 @@ function streamShortcoming(rule: Rule): Shortcoming | undefined {
   return undefined;
 }
 
-/** Those of the addresses that the rule names; undefined where it names none, or names alone tell. */
-function familiesAsked({ to }: Rule): ReadonlySet<4 | 6> | undefined {
-  if (to.addresses.length === 0 || to.addresses.some(({ kind }) => kind === 'name')) return undefined;
-  return new Set(to.addresses.flatMap((one) => (one.kind === 'network' ? [family(one.address)] : [])));
+/** By the addresses that the rule names; what names stand for nobody knows here. */
+function asksFor({ to }: Rule, of: Family): boolean {
+  if (to.addresses.length === 0) return true;
+  return to.addresses.some((one) => one.kind === 'name' || family(one.address) === of);
 }
 
 function clientShortcoming({ from, access, macs, direction }: Rule): Shortcoming | undefined {
-  const named = (
-    [
-      ['from', from.clients],
-      ['allow', access.allow],
-      ['deny', access.deny],
-    ] as const
-  ).find(([, list]) => list !== undefined && needsNames(list));
-  if (named !== undefined) return need(named[0], 'the kernel knows clients by address, not by name', RELAY);
+  const isNamed = (list: AccessList | undefined) => list !== undefined && needsNames(list);
+  const named = isNamed(from.clients)
+    ? 'from'
+    : isNamed(access.allow)
+      ? 'allow'
+      : isNamed(access.deny)
+        ? 'deny'
+        : undefined;
+  if (named !== undefined) return need(named, 'the kernel knows clients by address, not by name', RELAY);
   if (access.hosts !== undefined) return need('hosts', 'the kernel reads no /etc/hosts.allow', RELAY);
   if (macs.length > 0 && direction === 'out') {
     return need('mac', 'no neighbour sent what this host sends', 'Leave it out, or write the rule for "in".');
@@ -78,9 +78,8 @@ function clientShortcoming({ from, access, macs, direction }: Rule): Shortcoming
 
 function placeShortcoming(rule: Rule): Shortcoming | undefined {
   const { adapters, via, reflection, direction, targets } = rule;
-  const long = [...adapters, ...(via === undefined ? [] : [via.adapter])].find(
-    (one) => one.length > MAX_ADAPTER,
-  );
+  const isLong = (name: string) => name.length > MAX_ADAPTER;
+  const long = adapters.find(isLong) ?? (via !== undefined && isLong(via.adapter) ? via.adapter : undefined);
   if (long !== undefined) {
     return need('on', `no interface of Linux has a name as long as ${long}`, 'ip link shows their names.');
   }

@@ -55,13 +55,18 @@ export function markLiteral(n: number): string {
   return (LITERALS[n] ??= `0x${n.toString(16).padStart(4, '0')}0000`);
 }
 
-/** Each is wanted many times, in tables of thousands of rules. */
-const LITERALS: string[] = [];
+/** Each is wanted many times, in tables of thousands of rules. As long as it can be, or V8 makes a dictionary of it. */
+const LITERALS: (string | undefined)[] = Array.from({ length: 0x1_0000 });
 
-/** The text of a comment, in quotes: an id. */
-export function comment(id: string): string {
-  if (!/^[\w.-]{1,64}$/.test(id)) throw notNft('comment', id);
-  return `"${id}"`;
+/** Longer ones nft does not take. */
+export const MAX_COMMENT = 128;
+
+/** The text of a comment, in quotes: ids, with blanks between. At least one. */
+export function comment(ids: readonly string[]): string {
+  const text = ids.join(' ');
+  const isFine = ids.every((id) => /^[\w.-]{1,64}$/.test(id));
+  if (!isFine || text === '' || text.length > MAX_COMMENT) throw notNft('comment', ids);
+  return `"${text}"`;
 }
 
 /** The values as an anonymous set; a single one without the braces. At least one. */

@@ -166,6 +166,16 @@ describe('Flows', () => {
     expect(said.at(-1)).toBe('2 closed: it ended unseen');
   });
 
+  test('what begins while a listing is on its way has its counts where the listing has it', () => {
+    const { flows, said } = scene();
+    flows.expectListing();
+    flows.heard(heard('new', 1));
+    flows.heard(heard('new', 2));
+    flows.replace([listed(1, { bytesIn: 9 }), listed(2, { state: 'TIME_WAIT' })]);
+    expect(said).toEqual(['1 opened', '2 opened']);
+    expect(flows.conversations()).toMatchObject([{ bytesIn: 9 }, { bytesIn: 0 }]);
+  });
+
   test('the same ends, used again, are another conversation', () => {
     const { flows, said } = scene();
     flows.heard(heard('new', 1));

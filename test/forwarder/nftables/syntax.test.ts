@@ -66,19 +66,26 @@ describe('names', () => {
     },
   );
 
-  test('a comment is an id', () => {
-    expect(comment('web-1.a_B')).toBe('"web-1.a_B"');
-    expect(() => comment('')).toThrow('comment');
-    expect(() => comment('x'.repeat(65))).toThrow('comment');
-    expect(() => comment('a b')).toThrow('comment');
-    expect(() => comment('a\n')).toThrow('comment');
+  test('a comment is ids', () => {
+    expect(comment(['web-1.a_B'])).toBe('"web-1.a_B"');
+    expect(comment(['a', 'b'])).toBe('"a b"');
+    expect(() => comment([])).toThrow('comment');
+    expect(() => comment([''])).toThrow('comment');
+    expect(() => comment(['x'.repeat(65)])).toThrow('comment');
+    expect(() => comment(['x'.repeat(64), 'y'.repeat(64)])).toThrow('comment');
+    expect(() => comment(['a b'])).toThrow('comment');
+    expect(() => comment(['a\n'])).toThrow('comment');
   });
 
   test('no text ends the quotes that it stands in, whatever it is', () => {
     fc.assert(
-      fc.property(hostile, fc.constantFrom(interfaceName, comment), (text, write) => {
-        expect(written(() => write(text)) ?? '"x"').toMatch(/^"[A-Za-z0-9_.@-]+"$/);
-      }),
+      fc.property(
+        hostile,
+        fc.constantFrom(interfaceName, (text: string) => comment([text])),
+        (text, write) => {
+          expect(written(() => write(text)) ?? '"x"').toMatch(/^"[A-Za-z0-9_.@-]+"$/);
+        },
+      ),
     );
   });
 });

@@ -74,10 +74,10 @@ END`);
   const marks = async (): Promise<ReadonlyMap<string, string>> => {
     const text = await scene().router.must(['nft', 'list', 'set', 'inet', 'natward', 'ids']);
     return new Map(
-      [...text.matchAll(/(0x[0-9a-f]{8}) comment "([^"]+)"/g)].map(([, mark, id]) => [
-        id as string,
-        mark as string,
-      ]),
+      [...text.matchAll(/(0x[0-9a-f]{8}) comment "([^"]+)"/g)].flatMap(([, mark, ids = '']) =>
+        // The marks of the others follow.
+        ids.split(' ').map((id, at) => [id, `0x${(Number(mark) + at * 0x1_0000).toString(16)}`] as const),
+      ),
     );
   };
   /** Asks again and again, one after the other, until it is told to end. */

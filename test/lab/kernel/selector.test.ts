@@ -62,7 +62,7 @@ function familyText(family: 4 | 6 | undefined): string {
 
 /** A line for each condition. */
 function linesOf(one: Rule, at: number): string[] {
-  const note = `comment ${comment(one.id)}`;
+  const note = `comment ${comment([one.id])}`;
   return [
     ...matchesOf(one, { addressesOf }).map(
       ({ family, conditions, protocol, ports }) =>
