@@ -33,12 +33,12 @@ const config: ViteUserConfig = defineConfig({
         },
       },
       {
-        // Real daemons in namespaces of each file's own: they mostly wait, but two cores carry no more at once.
+        // Real daemons in namespaces of each file's own: they mostly wait.
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts'],
           exclude: ['test/lab/kernel/**'],
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 3 },
           testTimeout: 120_000,
           hookTimeout: 60_000,
