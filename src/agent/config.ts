@@ -173,14 +173,16 @@ const configSchema: v.GenericSchema<unknown, Config> = v.pipe(
 );
 
 /** What may stand in each table, for hints. */
-const KEYS: Readonly<Record<string, readonly string[]>> = {
-  '': Object.keys(configEntries),
-  keep: Object.keys(keepEntries),
-  rule: Object.keys(ruleEntries),
-  hook: ['on', 'timeoutSeconds', 'run', 'shell', 'webhook', 'sync', 'dyndns'],
-  dyndns: ['url', 'hostname'],
-  ...RESPOND_KEYS,
-};
+const KEYS: ReadonlyMap<string, readonly string[]> = new Map(
+  Object.entries({
+    '': Object.keys(configEntries),
+    keep: Object.keys(keepEntries),
+    rule: Object.keys(ruleEntries),
+    hook: ['on', 'timeoutSeconds', 'run', 'shell', 'webhook', 'sync', 'dyndns'],
+    dyndns: ['url', 'hostname'],
+    ...RESPOND_KEYS,
+  }),
+);
 const LONGEST_KEY = 18;
 
 /** Throws USAGE with every error's place: `config.toml:7:12: keep[1].lifetime: ...`. `file` is what it is called. */
@@ -225,7 +227,7 @@ function wordsOf(path: readonly (string | number)[]): string {
 function hintOf(path: readonly (string | number)[]): string {
   const around = path.slice(0, -1).findLast((key) => typeof key === 'string') ?? '';
   const wrong = plain(String(path.at(-1)));
-  const meant = KEYS[around]?.find((key) => distance(plain(key), wrong) <= Math.min(2, wrong.length / 3));
+  const meant = KEYS.get(around)?.find((key) => distance(plain(key), wrong) <= Math.min(2, wrong.length / 3));
   return meant === undefined ? '' : `: did you mean ${meant}?`;
 }
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import type { Rule } from '../forwarder/rule.ts';
-import { MAX_RULES, parseRuleId } from '../forwarder/table.ts';
+import { MAX_RULES, parseRuleId, type Table } from '../forwarder/table.ts';
 import { formatRule, identify, parseRule } from '../forwarder/text.ts';
 import { loadConf } from './conf-file.ts';
 import type { RuleMemory, RuleRecord } from './rule-memory.ts';
@@ -13,6 +13,8 @@ import { freeName } from './file-store.ts';
 
 const NAME = 'rules';
 const VERSION = 1;
+/** Rules that are written at a stretch: a millisecond. */
+const SLICE = 500;
 
 const pausedSchema = v.object({ paused: v.optional(v.boolean(), false) });
 const rulesSchema = v.pipe(
@@ -31,6 +33,8 @@ export class RuleBook implements RuleMemory {
   readonly #directory: string;
   readonly #warn: (error: NatwardError) => void;
   #conf: Promise<{ store: object }> | undefined;
+  /** Of tables that may be saved next. */
+  readonly #lines = new WeakMap<Table, readonly string[]>();
 
   /** `directory` need not exist yet. */
   constructor(directory: string, warn: (error: NatwardError) => void) {
@@ -90,10 +94,22 @@ export class RuleBook implements RuleMemory {
     return aside;
   }
 
+  /** Others have their turn in between. */
+  async prepare(rules: Table): Promise<void> {
+    const lines: string[] = [];
+    for (let at = 0; at < rules.length; at += SLICE) {
+      await new Promise((resolve) => setImmediate(resolve));
+      for (const rule of rules.slice(at, at + SLICE)) lines.push(lineOf(rule));
+    }
+    this.#lines.set(rules, lines);
+  }
+
   async save(record: RuleRecord): Promise<void> {
     try {
       this.#conf ??= this.#open();
-      const [rules, leases] = [record.rules.map(writtenRule), record.leases.map(writtenRule)];
+      const rules = this.#lines.get(record.rules) ?? record.rules.map(lineOf);
+      this.#lines.delete(record.rules);
+      const leases = record.leases.map(writtenRule);
       const head = { version: VERSION, ...(record.isPaused && { paused: true }) };
       (await this.#conf).store = { ...head, ...(leases.length > 0 && { leases }), rules };
     } catch (cause) {
@@ -113,10 +129,8 @@ export class RuleBook implements RuleMemory {
       configName: NAME,
       configFileMode: 0o600,
       // A line each: there may be tens of thousands.
-      serialize: ({ rules, ...head }) => {
-        const lines = (rules as readonly unknown[]).map((rule) => JSON.stringify(rule));
-        return `${JSON.stringify(head).slice(0, -1)},"rules":[\n${lines.join(',\n')}\n]}\n`;
-      },
+      serialize: ({ rules, ...head }) =>
+        `${JSON.stringify(head).slice(0, -1)},"rules":[\n${(rules as readonly string[]).join(',\n')}\n]}\n`,
       // It would read all of it before each writing, for something of its own that is not there.
       deserialize: () => ({}),
     });
@@ -125,6 +139,10 @@ export class RuleBook implements RuleMemory {
 
 function readRule({ id, enabled, rule }: WrittenRule): Rule {
   return identify(parseRule(rule), parseRuleId(id), enabled);
+}
+
+function lineOf(rule: Rule): string {
+  return JSON.stringify(writtenRule(rule));
 }
 
 function writtenRule(rule: Rule): WrittenRule {

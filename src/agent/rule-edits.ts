@@ -11,8 +11,7 @@ import {
   type Table,
   type WantedRule,
 } from '../forwarder/table.ts';
-import { identify, parseRule } from '../forwarder/text.ts';
-import { checkDescription } from '../forwarder/words.ts';
+import { formatRule, identify, parseRule } from '../forwarder/text.ts';
 import type { RuleDocument, RuleEdit, RuleOwner } from './rule-keeping.ts';
 
 /** From the top of the table. */
@@ -44,11 +43,11 @@ export function editedRules(edit: RuleEdit, tables: Tables, newId: () => string)
     case 'edit': {
       const place = find(edit.name);
       const old = user[place] as Rule;
-      const spec = edit.rule === undefined ? old : parseRule(edit.rule);
-      const description =
-        edit.description ?? (edit.rule === undefined || spec.description !== '' ? spec : old).description;
-      const said = { ...spec, description: checkDescription(description) };
-      return replaced(user, place, identify(said, old.id, old.enabled));
+      const text = edit.rule ?? formatRule(old);
+      const said = parseRule(text, edit.description);
+      const keepsDescription = edit.description === undefined && said.description === '';
+      const spec = keepsDescription ? parseRule(text, old.description) : said;
+      return replaced(user, place, identify(spec, old.id, old.enabled));
     }
     case 'enable':
     case 'disable': {
@@ -101,11 +100,10 @@ function placeOfUser(name: string, placeInAll: number, { config, user }: Tables)
 
 /** Throws USAGE. */
 function wantedOf({ id, rule, enabled = true, description }: RuleDocument): WantedRule {
-  const spec = parseRule(rule);
   return {
     id: id === undefined ? undefined : parseRuleId(id),
     enabled,
-    spec: description === undefined ? spec : { ...spec, description: checkDescription(description) },
+    spec: parseRule(rule, description),
   };
 }
 

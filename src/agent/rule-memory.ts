@@ -14,6 +14,8 @@ export interface RuleRecord {
 export interface RuleMemory {
   /** Throws FAILED where it cannot be read. */
   load(): RuleRecord;
+  /** What may be done of `save` before it is known whether these rules will be: of tens of thousands it is work. */
+  prepare(rules: Table): Promise<void>;
   /** Rejects with FAILED where it cannot be written; what was there before is as it was. */
   save(record: RuleRecord): Promise<void>;
 }
@@ -21,5 +23,6 @@ export interface RuleMemory {
 /** Rules of a terminal: gone when it ends. */
 export const FOREGROUND_RULES: RuleMemory = {
   load: () => ({ rules: [], leases: [], isPaused: false }),
+  prepare: async () => undefined,
   save: async () => undefined,
 };

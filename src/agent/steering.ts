@@ -81,8 +81,6 @@ const RETRY_REST = 20;
 /** To find the rules that stand in the way of a large table. */
 const MAX_TRIES = 500;
 const ID_BYTES = 3;
-/** Rules that are written at a stretch: a millisecond. */
-const SLICE = 500;
 const MAX_IDS_AT_ONCE = 1024;
 
 export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposable {
@@ -358,10 +356,10 @@ export class Steering implements RuleKeeping, RulePause, Carrier, AsyncDisposabl
         for (const rule of carried) checkCan(this.#options.engine, rule, formatRule);
       }
       if (!options.dryRun) {
-        // While the engine waits for other programs, what the report and the memory need is made ready.
+        // While the engine waits for other programs.
         const [delayed] = await Promise.all([
           this.#apply(carried, options.conversations),
-          inSlices(after, formatRule),
+          this.#options.memory.prepare(tables.user),
         ]);
         this.#have(tables, after);
         const left = new Set(this.#withheld.size === 0 ? [] : idsOf(after));
@@ -542,14 +540,6 @@ function halvesOf(table: Table): readonly [Table, Table] {
 
 function unlessOver(error: unknown): void {
   if (!isNatwardError(error, 'ABORTED')) throw error;
-}
-
-/** Others have their turn in between. */
-async function inSlices(table: Table, work: (rule: Rule) => unknown): Promise<void> {
-  for (let at = 0; at < table.length; at += SLICE) {
-    await new Promise((resolve) => setImmediate(resolve));
-    for (const rule of table.slice(at, at + SLICE)) work(rule);
-  }
 }
 
 function idsOf(rules: readonly Rule[]): readonly string[] {

@@ -3,7 +3,7 @@
 import type { EditOptions, EditReport, RuleDocument, RuleKeeping } from '../agent/rule-keeping.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
 import { importRules } from '../forwarder/import/import.ts';
-import { parseDesired } from './desired.ts';
+import { checkDesired, parseDesired } from './desired.ts';
 
 export interface ImportedRules {
   readonly rules: readonly RuleDocument[];
@@ -30,6 +30,7 @@ function isOwn(text: string): boolean {
 }
 
 function importOwn(text: string, file: string): ImportedRules {
+  checkDesired(text, file);
   const { rules = [], keeps = [] } = parseDesired(text, file);
   const places = rules.map((_, at) => `${file}: rule[${at}]`);
   const notes = keeps.length === 0 ? [] : [`${file}: keep is left out: natward apply takes it`];

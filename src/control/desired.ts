@@ -4,19 +4,22 @@
  */
 
 import { createReadStream } from 'node:fs';
-import { checkConfig, type Config, type ConfiguredKeep } from '../agent/config.ts';
+import * as v from 'valibot';
+import { checkConfig, type ConfiguredKeep } from '../agent/config.ts';
 import type { RuleDocument } from '../agent/rule-keeping.ts';
-import { parseToml } from '../agent/toml.ts';
+import { parseToml, type TomlDocument } from '../agent/toml.ts';
 import { isNatwardError, NatwardError } from '../errors.ts';
-import type { WantedRule } from '../forwarder/table.ts';
-import { formatRule } from '../forwarder/text.ts';
+import { ruleDocumentsSchema } from './rule-schema.ts';
 
 export interface DesiredState {
-  /** All of the user's rules, from the top. Undefined: the file has no `rule`. */
+  /** All of the user's rules, from the top, each line as it is written. Undefined: the file has no `rule`. */
   readonly rules: readonly RuleDocument[] | undefined;
   /** All that the user wants kept. Undefined: the file has no `keep`. */
   readonly keeps: readonly ConfiguredKeep[] | undefined;
 }
+
+/** Where nothing has places, the file alone is named. */
+type Document = Pick<TomlDocument, 'value'> & Partial<TomlDocument>;
 
 /** Keys of the configuration file that are not of this one. */
 const SETTINGS = new Set(['onExit', 'checkInterval', 'hook', 'respond', 'respondMaxMappings']);
@@ -53,27 +56,48 @@ export async function readText(file: string): Promise<string> {
   }
 }
 
-/** Throws USAGE with every error's place: a line in TOML, a path in JSON. `file` is what messages call it. */
+/**
+ * Throws USAGE with every error's place, a line in TOML, a path in JSON. What the rules' lines say is not looked at:
+ * there may be tens of thousands, and whoever takes them reads them. `file` is what messages call the file.
+ */
 export function parseDesired(text: string, file: string): DesiredState {
-  return text.trimStart().startsWith('{') ? parseJson(text, file) : parseTables(text, file);
+  const document = documentIn(text, file);
+  const { rule, ...others } = document.value as Readonly<Record<string, unknown>>;
+  try {
+    const { keeps } = checkConfig({ ...document, value: others }, file);
+    return {
+      rules: rule === undefined ? undefined : documentsOf(rule, file),
+      keeps: 'keep' in others ? keeps : undefined,
+    };
+  } catch (error) {
+    // All that is wrong is said at once.
+    checkConfig(document, file);
+    throw error;
+  }
 }
 
-function parseTables(text: string, file: string): DesiredState {
+/** As parseDesired, with what the rules' lines say. */
+export function checkDesired(text: string, file: string): void {
+  checkConfig(documentIn(text, file), file);
+}
+
+function documentIn(text: string, file: string): Document {
+  return text.trimStart().startsWith('{') ? jsonIn(text, file) : tablesIn(text, file);
+}
+
+function tablesIn(text: string, file: string): Document {
   const document = parseToml(text, file);
-  const keys = Object.keys(document.value as object);
-  refuseSettings(keys, (key) => {
+  refuseSettings(Object.keys(document.value as object), (key) => {
     const { line, column } = document.placeOf([key]);
     return `${file}:${line}:${column}`;
   });
-  return desiredOf(checkConfig(document, file), keys);
+  return document;
 }
 
-/** Checked by the schema of the configuration file. */
-function parseJson(text: string, file: string): DesiredState {
+function jsonIn(text: string, file: string): Document {
   const value = jsonOf(text, file);
-  const keys = Object.keys(value);
-  refuseSettings(keys, () => file);
-  return desiredOf(checkConfig({ value }, file), keys);
+  refuseSettings(Object.keys(value), () => file);
+  return { value };
 }
 
 function jsonOf(text: string, file: string): object {
@@ -107,15 +131,10 @@ function refuseSettings(keys: readonly string[], placeOf: (key: string) => strin
   });
 }
 
-function desiredOf({ rules, keeps }: Config, keys: readonly string[]): DesiredState {
-  return {
-    rules: keys.includes('rule') ? rules.map(documentOf) : undefined,
-    keeps: keys.includes('keep') ? keeps : undefined,
-  };
-}
-
-function documentOf({ id, enabled, spec }: WantedRule): RuleDocument {
-  return { id, rule: formatRule(spec), enabled };
+function documentsOf(rule: unknown, file: string): readonly RuleDocument[] {
+  const { success, output, issues } = v.safeParse(ruleDocumentsSchema, rule, { abortEarly: true });
+  if (success) return output;
+  throw usage(`${file}: rule: ${issues[0].message}`);
 }
 
 function usage(message: string): NatwardError {

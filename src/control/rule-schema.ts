@@ -57,15 +57,22 @@ export const ruleDocumentSchema: v.GenericSchema<unknown, RuleDocument> = of<Rul
   }),
 );
 
-const documents = v.pipe(v.array(ruleDocumentSchema), v.maxLength(MAX_RULES));
+export const ruleDocumentsSchema: v.GenericSchema<unknown, RuleDocument[]> = v.pipe(
+  v.array(ruleDocumentSchema),
+  v.maxLength(MAX_RULES),
+);
 const before = described(omissible(word(64)), 'Of this rule, by its id or position; left out: to the end.');
 
 export const ruleEditSchema: v.GenericSchema<unknown, RuleEdit> = of<RuleEdit>('RuleEdit')(
   v.variant('kind', [
-    v.strictObject({ kind: v.literal('add'), rules: described(documents, 'From the top.'), before }),
+    v.strictObject({
+      kind: v.literal('add'),
+      rules: described(ruleDocumentsSchema, 'From the top.'),
+      before,
+    }),
     v.strictObject({
       kind: v.literal('replace'),
-      rules: described(documents, 'All that there are to be, from the top.'),
+      rules: described(ruleDocumentsSchema, 'All that there are to be, from the top.'),
     }),
     v.strictObject({
       kind: v.literal('edit'),

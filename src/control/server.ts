@@ -174,7 +174,7 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
     const responding = await options.responding;
     const [status, rules] = [await keeping.status(), await steering.rules()];
     const responders = responding.statuses(status.leases);
-    return c.json<StatusAnswer>({
+    return long(c, {
       agent: facts,
       ...status,
       rulesPaused: steering.isPaused,
@@ -205,14 +205,14 @@ function controlApi(options: ApiOptions): Hono<{ Bindings: HttpBindings }> {
   api.get(PATHS.rules, async (c) => {
     onlyGet(c);
     const steering = await options.steering;
-    return c.json<RulesAnswer>({ isPaused: steering.isPaused, rules: await steering.rules() });
+    return long(c, { isPaused: steering.isPaused, rules: await steering.rules() });
   });
 
   api.post(PATHS.rules, async (c) => {
     using _hurry = options.hurry?.();
     const { edit, conversations, dryRun } = await documentOf(c, editBodySchema, limits.tableBytes);
     const steering = await options.steering;
-    return c.json<EditReport>(await steering.edit(edit, { conversations, dryRun }));
+    return long(c, await steering.edit(edit, { conversations, dryRun }));
   });
 
   api.post(PATHS.explain, async (c) => {
@@ -335,6 +335,11 @@ function goneOf(c: Asked, closing: AbortSignal): AbortSignal {
 function onceClosed({ env: { outgoing } }: Asked, run: () => void): void {
   if (outgoing.destroyed) run();
   else outgoing.once('close', run);
+}
+
+/** As `c.json`, of what may be megabytes: text would be gone through twice more on its way. */
+function long(c: Asked, document: StatusAnswer | RulesAnswer | EditReport): Response {
+  return c.body(Buffer.from(JSON.stringify(document)), 200, { 'content-type': 'application/json' });
 }
 
 async function documentOf<T>(c: Asked, schema: GenericSchema<unknown, T>, maxBytes: number): Promise<T> {

@@ -12,7 +12,7 @@ import { formatPattern, parsePatterns } from './pattern.ts';
 import { NO_ACCESS, NO_LIMITS, type Rule, type RuleSpec, type Target, type Verdict } from './rule.ts';
 import { readOnce } from './read-once.ts';
 import { formatTarget, parseTarget, splitEndpoint, targetTrouble } from './target.ts';
-import { ARROW, MAX_RULE_LENGTH, Words } from './words.ts';
+import { ARROW, checkDescription, MAX_RULE_LENGTH, Words } from './words.ts';
 
 const MAX_TARGETS = 16;
 /** No text grows by more when it is read and written again: `10.` becomes `10.0.0.0/8`. */
@@ -30,8 +30,10 @@ const WITHOUT_TARGET: ReadonlySet<Word> = new Set(['as', 'via', 'source-mac', 't
 const TARGETS = readOnce(parseTarget);
 const PATTERNS = readOnce(parsePatterns);
 
-/** Throws USAGE, names the clause and what is wrong with it. */
-export function parseRule(text: string): RuleSpec {
+/**
+ * `description` stands instead of the one at the line's end. Throws USAGE, names the clause and what is wrong with it.
+ */
+export function parseRule(text: string, description?: string): RuleSpec {
   const words = new Words(text);
   const direction = words.next('where the traffic comes from: in or out').toLowerCase();
   if (direction !== 'in' && direction !== 'out') {
@@ -46,10 +48,11 @@ export function parseRule(text: string): RuleSpec {
   words.next(ARROW);
   const { verdict, target } = readVerdict(words);
   while (words.peek() !== undefined) readClause(words, 'action', clauses);
-  const { description } = words;
-  const rule = ruleOf({ direction, protocols, to, verdict, target, description }, clauses);
+  const said = description === undefined ? words.description : checkDescription(description);
+  const rule = ruleOf({ direction, protocols, to, verdict, target, description: said }, clauses);
   // What is read must be read again.
-  if (text.length * MAX_GROWTH <= MAX_RULE_LENGTH || written(rule).length <= MAX_RULE_LENGTH) return rule;
+  const most = (text.length + said.length) * MAX_GROWTH;
+  if (most <= MAX_RULE_LENGTH || written(rule).length <= MAX_RULE_LENGTH) return rule;
   throw usage(`a rule has at most ${MAX_RULE_LENGTH} characters, with its addresses written out`);
 }
 
@@ -164,7 +167,8 @@ interface Head {
   readonly description: string;
 }
 
-function ruleOf({ target, ...head }: Head, clauses: Clauses): RuleSpec {
+function ruleOf(head: Head, clauses: Clauses): RuleSpec {
+  const { target } = head;
   const { via, 'source-mac': sourceMac, 'target-mac': targetMac } = clauses;
   if (via === undefined && (sourceMac ?? targetMac) !== undefined) {
     throw usage('source-mac and target-mac need "via INTERFACE"');
@@ -183,10 +187,8 @@ function ruleOf({ target, ...head }: Head, clauses: Clauses): RuleSpec {
   } else if (target === undefined && clauses.else !== undefined) {
     throw usage('else: there is no target before it');
   }
-  for (const one of [...targets, ...(clauses.clone === undefined ? [] : [clauses.clone])]) {
-    const trouble = targetTrouble(head, one);
-    if (trouble !== undefined) throw usage(`${formatTarget(one)}: ${trouble}`);
-  }
+  for (const one of targets) refuseTrouble(head, one);
+  if (clauses.clone !== undefined) refuseTrouble(head, clauses.clone);
   const { allow, deny, hosts, new: newPerSecond, open, rate, quota, 'per-client': openPerClient } = clauses;
   const isAnybody = clauses.from === undefined && clauses.port === undefined;
   const isOpen = (allow ?? deny ?? hosts) === undefined;
@@ -223,6 +225,11 @@ function ruleOf({ target, ...head }: Head, clauses: Clauses): RuleSpec {
     connectSeconds: clauses.connect,
     description: head.description,
   };
+}
+
+function refuseTrouble(head: Head, target: Target): void {
+  const trouble = targetTrouble(head, target);
+  if (trouble !== undefined) throw usage(`${formatTarget(target)}: ${trouble}`);
 }
 
 /** What a rule says by each word; undefined: nothing. */

@@ -17,10 +17,7 @@ export class Words {
     if (text.length > MAX_RULE_LENGTH) throw usage(`a rule has at most ${MAX_RULE_LENGTH} characters`);
     const { body, quoted } = inTwo(text.trim());
     if (body === '') throw usage('the rule is empty');
-    this.#words = body
-      .replaceAll(ARROW, ` ${ARROW} `)
-      .split(/\s+/)
-      .filter((word) => word !== '');
+    this.#words = body.match(/->|(?:(?!->)\S)+/g) ?? [];
     this.description = quoted === undefined ? '' : parseDescription(quoted);
   }
 

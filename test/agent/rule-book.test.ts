@@ -72,6 +72,19 @@ describe('a rule book', () => {
     expect(reopened(scene).load()).toEqual(recordOf([]));
   });
 
+  test('writes what it was given time for as what it was not', async () => {
+    const scene = await sceneOf();
+    await scene.book.save(recordOf(TABLE));
+    const text = await readFile(scene.file, 'utf8');
+    const other = TABLE.slice(1);
+    await scene.book.prepare(other);
+    await scene.book.prepare(TABLE);
+    await scene.book.save(recordOf(TABLE));
+    expect(await readFile(scene.file, 'utf8')).toBe(text);
+    await scene.book.save(recordOf(other));
+    expect(reopened(scene).load()).toEqual(recordOf(other));
+  });
+
   test('is a file that people can read, and other users cannot', async () => {
     const { book, file, directory } = await sceneOf();
     await book.save(recordOf(TABLE));

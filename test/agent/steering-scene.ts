@@ -34,6 +34,8 @@ export class TestRules implements RuleMemory {
     return { rules: this.table, leases: this.leases, isPaused: this.isPaused };
   }
 
+  async prepare(): Promise<void> {}
+
   async save({ rules, leases, isPaused }: RuleRecord): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
     this.saves++;

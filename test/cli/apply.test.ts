@@ -83,6 +83,17 @@ describe('natward apply with an agent', () => {
     expect((await run('export')).stdout).toBe(before);
   });
 
+  test('takes a rule as it is written, and remembers and shows it as natward writes it', async () => {
+    const { address, pipe, run, ...home } = await homeFor();
+    await startAgentOf(home);
+    const loose = `[[rule]]\nid = "web"\nrule = 'IN  TCP ${address}:80->127.0.0.1:9 "old"'\ndescription = "the NAS"`;
+    const line = `in tcp ${address}:80 -> 127.0.0.1:9 "the NAS"`;
+    expect(await pipe(loose, 'apply', '-')).toEqual({ code: 0, stdout: `web added: ${line}\n`, stderr: '' });
+    expect(JSON.parse((await run('export', '--json')).stdout)).toMatchObject({ rule: [{ rule: line }] });
+    const same = loose.replace('\nid = "web"', '');
+    expect(await pipe(same, 'apply', '-')).toMatchObject({ stdout: '1 rule stays as it is\n' });
+  });
+
   test('cuts conversations with --cut alone, and says before which', async () => {
     const { address, pipe, ...home } = await homeFor();
     await startAgentOf(home);
@@ -225,6 +236,14 @@ describe('natward apply without an agent', () => {
       stdout: 'a would be added: in tcp 80 -> :8080\n',
       stderr: '',
     });
+    const wrong = '[[rule]]\nrule = "in tcp 80 =>"';
+    for (const flags of [['--dry-run'], []]) {
+      expect(await pipe(wrong, 'apply', '-', ...flags)).toEqual({
+        code: 2,
+        stdout: '',
+        stderr: expect.stringMatching(/^natward: stdin:2:1: rule\[0\]\.rule: .*\n$/),
+      });
+    }
     const loop = "rule = [{ rule = 'in tcp 127.0.0.1:80 -> 127.0.0.1:80' }]";
     expect(await pipe(loop, 'apply', '-', '--dry-run')).toMatchObject({ code: 4, stdout: '' });
     expect(await pipe('onExit = "keep"', 'apply', '-', '--dry-run')).toMatchObject({

@@ -24,7 +24,7 @@ describe('rules for a table', () => {
     ],
   ])('come from natward’s own file as %s, without what is kept', (_, text) => {
     expect(importText(text, 'my')).toEqual({
-      rules: [{ id: 'web', rule: 'in tcp 80 -> :8080', enabled: true }],
+      rules: [{ id: 'web', rule: 'in tcp 80 -> :8080' }],
       places: ['my: rule[0]'],
       notes: ['my: keep is left out: natward apply takes it'],
     });

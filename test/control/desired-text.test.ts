@@ -88,7 +88,7 @@ describe('what the user wants, written as a file', () => {
         for (const text of [formatDesired(document), JSON.stringify(document)]) {
           const desired = parseDesired(text, 'export');
           expect(desired.rules).toEqual(
-            table.map((rule) => ({ id: rule.id, rule: rule.text, enabled: rule.enabled })),
+            table.map(({ id, text: rule, enabled }) => ({ id, rule, ...(enabled ? {} : { enabled }) })),
           );
           expect(await keepChanges({ wanted: async () => all }, desired.keeps ?? [], unresolvable)).toEqual({
             added: [],

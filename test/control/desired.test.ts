@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { stringify } from 'smol-toml';
 import { describe, expect, test } from 'vitest';
-import { parseDesired, readText } from '../../src/control/desired.ts';
+import { checkDesired, parseDesired, readText } from '../../src/control/desired.ts';
 import { formatRule } from '../../src/forwarder/text.ts';
 import { ruleSpec } from '../forwarder/arbitraries.ts';
 import { temporary } from './support/fake-agent.ts';
@@ -28,8 +28,8 @@ describe('a file of the desired state', () => {
       hook = [{ shell = "true" }]`;
     expect(parseDesired(text, FILE)).toMatchObject({
       rules: [
-        { id: 'web', rule: 'in tcp 80 -> :8080 "the NAS"', enabled: true },
-        { id: undefined, rule: 'in udp 53 -> 10.0.0.5:53', enabled: false },
+        { id: 'web', rule: 'in  tcp 80 ->  :8080', description: 'the NAS' },
+        { rule: 'in udp 53 -> 10.0.0.5:53', enabled: false },
       ],
       keeps: [{ spec: '443:8443', lifetimeSeconds: 3600, hooks: [{ kind: 'shell', line: 'true' }] }],
     });
@@ -46,10 +46,8 @@ describe('a file of the desired state', () => {
   });
 
   test.each([
-    ['a rule', '[[rule]]\nrule = "in tcp 80 => :80"', /^wanted\.toml:2:1: rule\[0\]\.rule: .*=>/],
     ['a key', '[[rules]]\nrule = "in tcp 80 -> :80"', /^wanted\.toml:1:1: rules: .*did you mean rule\?/],
     ['TOML', 'rule = [', /^wanted\.toml:1:/],
-    ['a rule, in JSON', '{"rule": [{"rule": "in tcp"}]}', /^wanted\.toml: rule\[0\]\.rule: /],
     [
       'a key, in JSON',
       '{"keep": [{"spec": "80", "host": "a"}]}',
@@ -72,6 +70,42 @@ describe('a file of the desired state', () => {
       /^wanted\.toml: rule(\[0\])+: it is more/,
     ],
   ])('names the place of what is wrong with %s', (_, text, message) => {
+    for (const read of [parseDesired, checkDesired]) {
+      expect(() => read(text, FILE)).toThrow(
+        expect.objectContaining({ code: 'USAGE', message: expect.stringMatching(message) }),
+      );
+    }
+  });
+
+  test.each([
+    ['TOML', '[[rule]]\nrule = "in tcp 80 => :80"', /^wanted\.toml:2:1: rule\[0\]\.rule: .*=>/],
+    ['JSON', '{"rule": [{"rule": "in tcp"}]}', /^wanted\.toml: rule\[0\]\.rule: /],
+    [
+      'an id twice',
+      'rule = [{ id = "a", rule = "in tcp 80 -> :1" },\n{ id = "a", rule = "in tcp 81 -> :1" }]',
+      /^wanted\.toml:2:1: rule\[1\]: another rule has the id a$/,
+    ],
+  ])('leaves what rules say to whoever takes them, or to the check: %s', (_, text, message) => {
+    expect(parseDesired(text, FILE)).toMatchObject({
+      rules: [{}, {}].slice(0, text.split('in tcp').length - 1),
+    });
+    expect(() => checkDesired(text, FILE)).toThrow(
+      expect.objectContaining({ code: 'USAGE', message: expect.stringMatching(message) }),
+    );
+  });
+
+  test.each([
+    [
+      'another table',
+      '[[rule]]\nrule = "in tcp"\n[[keep]]',
+      /:3:1: keep\[0\]\.spec: .*:2:1: rule\[0\]\.rule: /,
+    ],
+    [
+      'another rule',
+      '[[rule]]\nrule = "in tcp"\n[[rule]]\nrule = 7\nenable = true',
+      /:2:1: rule\[0\]\.rule: .*:4:1: rule\[1\]\.rule: write it as text.*:5:1: rule\[1\]\.enable: .*enabled\?/,
+    ],
+  ])('says all that is wrong at once where %s is no good either', (_, text, message) => {
     expect(() => parseDesired(text, FILE)).toThrow(
       expect.objectContaining({ code: 'USAGE', message: expect.stringMatching(message) }),
     );

@@ -229,12 +229,12 @@ export function table(...lines: readonly string[]): readonly Rule[] {
 
 /** This host in the tests of what rules do together. */
 export const OWN_ADDRESSES: readonly IpAddress[] = ['10.0.0.1', '10.1.0.1', '2001:db8::1'];
-const ADDRESSES_OF: Readonly<Record<string, readonly IpAddress[]>> = {
-  self: ['10.0.0.1'],
-  'other.example': ['10.0.0.9', '192.0.2.9'],
-};
+const ADDRESSES_OF: ReadonlyMap<string, readonly IpAddress[]> = new Map([
+  ['self', ['10.0.0.1']],
+  ['other.example', ['10.0.0.9', '192.0.2.9']],
+]);
 export function addressesOf(name: string): readonly IpAddress[] {
-  return ADDRESSES_OF[name] ?? [];
+  return ADDRESSES_OF.get(name) ?? [];
 }
 
 const smallPort = fc.integer({ min: 1, max: 8 });

@@ -446,5 +446,9 @@ describe('hostile text', () => {
     expect(complaint(`${fits}${' '.repeat(8193 - fits.length)}`)).toBe('a rule has at most 8192 characters');
     const grows = `in tcp 80 from ${Array.from({ length: 1000 }, () => '10.').join(',')} -> :80`;
     expect(complaint(grows)).toBe('a rule has at most 8192 characters, with its addresses written out');
+    const long = `in tcp 80 from ${Array.from({ length: 730 }, () => '10.0.0.0/8').join(',')} -> :80`;
+    const left = 8192 - `${long} ""`.length;
+    expect(() => parseRule(long, 'x'.repeat(left))).not.toThrow();
+    expect(() => parseRule(long, 'x'.repeat(left + 1))).toThrow(/at most 8192/);
   });
 });

@@ -2,7 +2,13 @@
 
 import { connectAgent } from '../../control/client.ts';
 import type { EngineChoice } from '../../control/engines.ts';
-import { type DesiredState, nameOfFile, parseDesired, readText } from '../../control/desired.ts';
+import {
+  checkDesired,
+  type DesiredState,
+  nameOfFile,
+  parseDesired,
+  readText,
+} from '../../control/desired.ts';
 import { carryOut, type KeepChanges, keepChanges, type KeepOutcome } from '../../control/desired-keeps.ts';
 import type { ForegroundKeeper } from '../../control/local.ts';
 import type { AgentClient, EditOptions, EditReport, LeaseStatus } from '../../control/protocol.ts';
@@ -37,7 +43,9 @@ export async function run(
   flags: ApplyFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  const desired = parseDesired(await readText(file), nameOfFile(file));
+  const text = await readText(file);
+  const desired = parseDesired(text, nameOfFile(file));
+  const check = () => checkDesired(text, nameOfFile(file));
   const options: EditOptions = {
     conversations: flags.cut ? 'cut' : 'drain',
     dryRun: flags.dryRun === true,
@@ -46,7 +54,7 @@ export async function run(
   const agent = await connectAgent();
   if (agent !== undefined) {
     refuseEngine(flags.engine, agent);
-    await applyThere(agent, desired, options, { json, signal });
+    await applyThere(agent, desired, options, { check, json, signal });
     return;
   }
   const { rules = [], keeps = [] } = desired;
@@ -55,7 +63,7 @@ export async function run(
     version,
     { stays, isTold: true, json, signal, engine: flags.engine },
     async (keeper, end) => {
-      const steps = await begin(keeper, desired, options);
+      const steps = await begin(keeper, desired, options, check);
       if (json) (stays ? printJsonLine : printJson)(documentOf(steps, NOTHING, options));
       else printSteps(steps, options);
       // What comes of it is told by events.
@@ -64,23 +72,36 @@ export async function run(
   );
 }
 
-/** Checks all of it, and changes the rules unless it is a dry run. Throws before anything is changed. */
+/**
+ * Checks all of it, and changes the rules unless it is a dry run. Throws before anything is changed; `check` does first,
+ * where it finds the place in the file of what is wrong.
+ */
 async function begin(
   agent: AgentClient | ForegroundKeeper,
   { rules, keeps }: DesiredState,
   options: EditOptions,
+  check: () => void,
 ): Promise<Steps> {
-  const changes = keeps && (await keepChanges(agent, keeps, realSystem.resolve));
-  return { keeps: changes, rules: rules && (await agent.edit({ kind: 'replace', rules }, options)) };
+  try {
+    const changes = keeps && (await keepChanges(agent, keeps, realSystem.resolve));
+    return { keeps: changes, rules: rules && (await agent.edit({ kind: 'replace', rules }, options)) };
+  } catch (error) {
+    if (isNatwardError(error, 'USAGE', 'MALFORMED', 'CONFLICT')) check();
+    throw error;
+  }
 }
 
 async function applyThere(
   agent: AgentClient,
   desired: DesiredState,
   options: EditOptions,
-  { json, signal }: { readonly json: boolean; readonly signal: AbortSignal },
+  {
+    check,
+    json,
+    signal,
+  }: { readonly check: () => void; readonly json: boolean; readonly signal: AbortSignal },
 ): Promise<void> {
-  const steps = await begin(agent, desired, options);
+  const steps = await begin(agent, desired, options, check);
   if (!json) printSteps(steps, options);
   let outcome = NOTHING;
   let error: NatwardError | undefined;

@@ -42,6 +42,11 @@ export function begin(rule: Rule, mark: number, rewrite: Rewrite): readonly Entr
   return entries.all;
 }
 
+/** Reports whether its targets see this host, at any port of it: most rules to other hosts share that. */
+export function isFromHost({ verdict }: Rule, { source, sourcePort }: Rewrite): boolean {
+  return verdict === 'forward' && source.kind === 'host' && sourcePort === undefined;
+}
+
 /** For every packet of a conversation of the rule. */
 export function go(rule: Rule, mark: number, { way }: Rewrite, input: ActionInput): readonly Entry[] {
   if (!isAttended(rule, way)) return NOTHING;
@@ -166,8 +171,7 @@ function disguise(entries: Entries, key: string, { source, sourcePort }: Rewrite
       if (sourcePort !== undefined) entries.element('map from_port', key, ` : ${sourcePort}`);
       return;
     case 'host':
-      if (sourcePort === undefined) entries.element('set from_host', key);
-      else entries.element('map from_host_port', key, ` : ${sourcePort}`);
+      if (sourcePort !== undefined) entries.element('map from_host_port', key, ` : ${sourcePort}`);
       return;
     case 'destination':
       entries.element('set from_destination', key);

@@ -24,6 +24,13 @@ export interface NftTable {
 /** Tables by family and name, such as `inet natward`. */
 export type Ruleset = ReadonlyMap<string, NftTable>;
 
+/**
+ * From so many elements on the kernel is told how many there may be: a hash table that has to grow while it is filled
+ * takes twice as long. There is room for all marks, or for twice as many as there are; where that is not enough the
+ * kernel refuses the difference.
+ */
+const MANY = 4096;
+const LEAST_SIZE = 65_536;
 const NOTHING: NftTable = { objects: new Map(), sets: new Map(), chains: new Map() };
 
 /** All of it, in the place of whatever stands in tables of these names, and of `stale` ones. */
@@ -95,6 +102,9 @@ function writeBlock(text: string[], name: string, from: NftTable, to: NftTable):
   for (const [set, { head, elements }] of to.sets) {
     if (from.sets.has(set)) continue;
     text.push(` ${set} {`, `  ${head}`);
+    if (elements.size > MANY && !head.includes('interval')) {
+      text.push(`  size ${Math.max(LEAST_SIZE, 2 * elements.size)}`);
+    }
     if (elements.size > 0) text.push(`  elements = { ${listed(elements)} }`);
     text.push(' }');
   }

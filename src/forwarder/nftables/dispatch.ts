@@ -8,6 +8,7 @@ import { type Family, family as familyOf, type IpAddress } from '../../net/addre
 import { hasPort } from '../../net/port-set.ts';
 import { type PortRange, portCount } from '../../net/port-range.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
+import { readOnce } from '../read-once.ts';
 import type { NftChain, NftSet } from './change.ts';
 import { OTHER_BITS } from './marks.ts';
 import { address as addressText, markLiteral, portElements } from './syntax.ts';
@@ -49,6 +50,15 @@ const MAX_COPIES = 300_000;
 
 const FAMILIES: readonly Family[] = [4, 6];
 const FAMILY_NAMES = { 4: 'ipv4', 6: 'ipv6' } as const;
+/** What keys begin with is the same for thousands: it is written once. */
+const PLAIN_KEYS = {
+  4: { tcp: 'ipv4 . tcp . ', udp: 'ipv4 . udp . ' },
+  6: { tcp: 'ipv6 . tcp . ', udp: 'ipv6 . udp . ' },
+} as const;
+const EXACT_KEYS = {
+  tcp: readOnce((one) => ({ start: `${addressText(one)} . tcp . ` })),
+  udp: readOnce((one) => ({ start: `${addressText(one)} . udp . ` })),
+} as const;
 /** A conversation begins with it; one that was cut does not begin again in its middle (RFC 9293, section 3.5). */
 const BEGINS = 'tcp flags & (fin | syn | rst | ack) != syn return';
 
@@ -57,24 +67,28 @@ const BEGINS = 'tcp flags & (fin | syn | rst | ack) != syn return';
  * too; a map sets the whole of a mark, and is not used then.
  */
 export function dispatchOf(root: string, candidates: readonly Candidate[], keepsMarks: boolean): Dispatch {
-  let named = candidates.filter(isNarrow);
-  let wide: readonly Candidate[] = candidates.filter((one) => !isNarrow(one));
+  let [named, wide]: [readonly Candidate[], readonly Candidate[]] = byWidth(candidates);
   let keys = keyed(named);
   if (keys.size * wide.length > MAX_COPIES) [named, wide, keys] = [[], candidates, new Map()];
   const places =
     wide.length === 0 ? undefined : new Map(candidates.map((one, place) => [one, place] as const));
   const chains = new Map<string, NftChain>();
   const [plain, exact, byPort] = [elements(), { 4: elements(), 6: elements() }, elements()];
+  const put = (one: Candidate, protocol: TransportProtocol, port: number) => {
+    const into = one.address === undefined ? plain : exact[familyOf(one.address)];
+    for (const { key, value } of elementsOf(one, protocol, port)) into.set(key, value);
+  };
   for (const [number, own] of keys) {
     const [protocol, port] = [number < UDP ? 'tcp' : 'udp', number % UDP] as const;
+    if (!keepsMarks && wide.length === 0 && !Array.isArray(own) && isElement(own)) {
+      put(own, protocol, port);
+      continue;
+    }
     const all = merged(Array.isArray(own) ? own : [own], wide, places, protocol, port);
     if (all.length === 0) continue;
     if (!keepsMarks && areElements(all)) {
-      for (const one of all) {
-        const { address } = one;
-        const into = address === undefined ? plain : exact[familyOf(address)];
-        for (const { key, value } of elementsOf(one, protocol, port)) putFirst(into, key, value);
-      }
+      // The first in the order counts: it is put over the others.
+      for (const one of all.toReversed()) put(one, protocol, port);
       continue;
     }
     const chain = `${root}_${protocol}_${port}`;
@@ -114,10 +128,15 @@ function destinationsOf(candidates: readonly Candidate[]): ReadonlySet<string> {
   return all;
 }
 
-function isNarrow({ ports: [first, ...others] }: Candidate): boolean {
-  let count = first === undefined ? 0 : portCount(first);
-  for (const range of others) count += portCount(range);
-  return count <= MAX_PORTS;
+/** Those of few ports, and those of many. */
+function byWidth(candidates: readonly Candidate[]): [narrow: Candidate[], wide: Candidate[]] {
+  const [narrow, wide]: [Candidate[], Candidate[]] = [[], []];
+  for (const one of candidates) {
+    let count = 0;
+    for (const range of one.ports) count += portCount(range);
+    (count <= MAX_PORTS ? narrow : wide).push(one);
+  }
+  return [narrow, wide];
 }
 
 /** By protocol and port, in their order; most ports have one alone. */
@@ -167,11 +186,16 @@ function upToLastMarked(candidates: readonly Candidate[]): readonly Candidate[] 
 function areElements(candidates: readonly Candidate[]): boolean {
   const anywhere = { 4: false, 6: false };
   return candidates.every((one) => {
-    if (one.mark === undefined || one.conditions !== '') return false;
+    if (!isElement(one)) return false;
     if (one.address !== undefined) return !anywhere[familyOf(one.address)];
     for (const family of one.family === undefined ? FAMILIES : [one.family]) anywhere[family] = true;
-    return one.destination !== '';
+    return true;
   });
+}
+
+/** It asks for the port and where the packet goes, and no more. */
+function isElement({ mark, conditions, address, destination }: Candidate): boolean {
+  return mark !== undefined && conditions === '' && (address !== undefined || destination !== '');
 }
 
 function elementsOf(one: Candidate, protocol: TransportProtocol, port: number): readonly MarkElement[] {
@@ -181,18 +205,12 @@ function elementsOf(one: Candidate, protocol: TransportProtocol, port: number): 
   const value = ` : ${markLiteral(mark as number)}`;
   const written =
     address === undefined
-      ? (family === undefined ? FAMILIES : [family]).map((of) => ({
-          key: `${FAMILY_NAMES[of]} . ${protocol} . ${port}`,
-          value,
-        }))
-      : [{ key: `${addressText(address)} . ${protocol} . ${port}`, value }];
+      ? (family === undefined ? FAMILIES : [family]).map((of) => {
+          return { key: PLAIN_KEYS[of][protocol] + port, value };
+        })
+      : [{ key: EXACT_KEYS[protocol](address).start + port, value }];
   if (isAlone) one.elements = written;
   return written;
-}
-
-/** The first in the order counts. */
-function putFirst(into: Map<string, string>, key: string, value: string): void {
-  if (!into.has(key)) into.set(key, value);
 }
 
 function elements(): Map<string, string> {

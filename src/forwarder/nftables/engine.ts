@@ -336,7 +336,8 @@ export class KernelEngine implements ForwardEngine {
 
   /** Counting goes on where it was. */
   async #anew(ruleset: Ruleset): Promise<string> {
-    await this.#sample();
+    // Two programs are started for it: not where there is nothing to count.
+    if (this.#ruleset !== undefined || this.#isDirty) await this.#sample();
     const marks = this.#marks.all();
     const counts = new Map([...this.#tally.counts].filter(([mark]) => marks.has(mark)));
     return replacement(ruleset, TABLES) + restored(MAIN_TABLE, counts);
@@ -520,9 +521,8 @@ export class KernelEngine implements ForwardEngine {
 
   /** What of the machine the ruleset depends on, to be compared. */
   #look({ ownAddresses, adapters }: Machine): string {
-    const inTime = this.#table.flatMap(({ rule }) =>
-      rule.schedule === undefined ? [] : [this.#isInTime(rule)],
-    );
+    const inTime: boolean[] = [];
+    for (const { rule } of this.#table) if (rule.schedule !== undefined) inTime.push(this.#isInTime(rule));
     return JSON.stringify([[...ownAddresses], [...adapters], inTime, this.#keepsMarks]);
   }
 

@@ -14,6 +14,8 @@ import type { Entry } from './table-builder.ts';
 export interface Part {
   readonly direction: Direction;
   readonly candidates: readonly Candidate[];
+  /** Its targets see this host, at any port of it. */
+  readonly isFromHost: boolean;
   readonly entries: readonly Entry[];
 }
 

@@ -57,7 +57,10 @@ export class MarkBook {
 
   /** All that conversations may bear. */
   all(): ReadonlySet<number> {
-    return new Set([...[...this.#marked, ...this.#retired].map(({ mark }) => mark), ...this.#found]);
+    const all = new Set(this.#found);
+    for (const { mark } of this.#marked) all.add(mark);
+    for (const { mark } of this.#retired) all.add(mark);
+    return all;
   }
 
   /** All marks of each rule: its own, and those that are retired. */

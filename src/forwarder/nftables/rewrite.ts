@@ -53,22 +53,28 @@ export interface Rewrite {
 
 const BOTH: readonly Family[] = [4, 6];
 const SAME: TargetPort = { kind: 'same' };
+const KEPT: NewDestination = { kind: 'kept' };
+const SENDER: NewDestination = { kind: 'sender' };
+const AS_IT_IS: NewSource = { kind: 'kept' };
+const HOST: NewSource = { kind: 'host' };
+
+/** A host that rules lead to. */
+interface Aim {
+  readonly destination: NewDestination;
+  readonly families: readonly Family[];
+  readonly isHere: boolean;
+}
 
 export function rewriteOf(rule: Rule, around: Around): Rewrite {
+  const { direction, reflection } = rule;
   const [target] = rule.targets;
-  const aim = target?.host === undefined ? undefined : addressesOf(target.host, around);
-  const isTurned =
-    aim === undefined &&
-    (rule.reflection === 'mirror' || (rule.reflection === 'plain' && rule.direction === 'out'));
-  const destination: NewDestination = isTurned
-    ? { kind: 'sender' }
-    : aim === undefined
-      ? { kind: 'kept' }
-      : { kind: 'address', addresses: aim };
-  const aimed = BOTH.filter((one) => aim === undefined || aim[one] !== undefined);
+  const aim = target?.host === undefined ? undefined : aimAt(target.host, around);
+  const isTurned = reflection === 'mirror' || (reflection === 'plain' && direction === 'out');
+  const destination = aim?.destination ?? (isTurned ? SENDER : KEPT);
+  const aimed = aim?.families ?? BOTH;
   const address = rule.source?.address;
-  const from = address === undefined || address === 'client' ? undefined : address;
-  const staysHere = isHere(rule, aim, around);
+  const from = address === undefined || address === 'client' ? undefined : family(address);
+  const staysHere = aim?.isHere ?? (direction === 'in' && reflection === undefined);
   const port = rule.source?.port;
   return {
     destination,
@@ -76,25 +82,33 @@ export function rewriteOf(rule: Rule, around: Around): Rewrite {
     source: sourceOf(rule, destination, staysHere),
     sourcePort: typeof port === 'number' ? port : undefined,
     way: wayOf(rule),
-    families: aimed.filter((one) => from === undefined || family(from) === one),
+    families: from === undefined ? aimed : aimed.filter((one) => one === from),
     staysHere,
   };
 }
 
 /** Thousands of rules may lead to one host. */
-const KNOWN = new WeakMap<Around, Map<string, ByFamily<IpAddress>>>();
+const KNOWN = new WeakMap<Around, Map<string, Aim>>();
 
-/** The first address of each family. */
-function addressesOf(host: string, around: Around): ByFamily<IpAddress> {
+function aimAt(host: string, around: Around): Aim {
   let known = KNOWN.get(around);
   if (known === undefined) KNOWN.set(around, (known = new Map()));
-  let addresses = known.get(host);
-  if (addresses === undefined) known.set(host, (addresses = resolved(host, around)));
-  return addresses;
+  let aim = known.get(host);
+  if (aim === undefined) {
+    const addresses = addressesOf(host, around);
+    const all = Object.values(addresses);
+    aim = {
+      destination: { kind: 'address', addresses },
+      families: BOTH.filter((one) => addresses[one] !== undefined),
+      isHere: all.length > 0 && all.every((one) => isLoopback(one) || around.ownAddresses.has(one)),
+    };
+    known.set(host, aim);
+  }
+  return aim;
 }
 
-/** `::1` cannot be reached from outside. */
-function resolved(host: string, { addressesOf: look }: Around): ByFamily<IpAddress> {
+/** The first address of each family. `::1` cannot be reached from outside. */
+function addressesOf(host: string, { addressesOf: look }: Around): ByFamily<IpAddress> {
   if (host === 'localhost') return { 4: '127.0.0.1' };
   const literal = parseAddress(host);
   const all = literal === undefined ? look(host).filter((one) => !isLoopback(one)) : [literal];
@@ -103,23 +117,17 @@ function resolved(host: string, { addressesOf: look }: Around): ByFamily<IpAddre
   return { ...(four === undefined ? {} : { 4: four }), ...(six === undefined ? {} : { 6: six }) };
 }
 
-function isHere(rule: Rule, aim: ByFamily<IpAddress> | undefined, { ownAddresses }: Around): boolean {
-  if (aim === undefined) return rule.direction === 'in' && rule.reflection === undefined;
-  const all = Object.values(aim);
-  return all.length > 0 && all.every((one) => isLoopback(one) || ownAddresses.has(one));
-}
-
 function sourceOf(rule: Rule, destination: NewDestination, staysHere: boolean): NewSource {
   const address = rule.source?.address;
-  if (address === 'client') return { kind: 'kept' };
+  if (address === 'client') return AS_IT_IS;
   if (address !== undefined) return { kind: 'address', address };
   if (destination.kind === 'sender') {
-    return rule.reflection === 'mirror' ? { kind: 'destination' } : { kind: 'kept' };
+    return rule.reflection === 'mirror' ? { kind: 'destination' } : AS_IT_IS;
   }
-  if (rule.reflection === 'route') return { kind: 'kept' };
+  if (rule.reflection === 'route') return AS_IT_IS;
   // What leaves by another adapter than it was sent for has another one's address.
-  if (rule.via !== undefined) return { kind: 'host' };
-  return destination.kind === 'address' && !staysHere ? { kind: 'host' } : { kind: 'kept' };
+  if (rule.via !== undefined) return HOST;
+  return destination.kind === 'address' && !staysHere ? HOST : AS_IT_IS;
 }
 
 /** By which it leaves; undefined: as the routes say. */

@@ -8,16 +8,17 @@ import { type Family, isLoopback } from '../../net/address.ts';
 import type { TransportProtocol } from '../../net/protocol.ts';
 import { needsNames } from '../access.ts';
 import type { Direction } from '../rule.ts';
-import { type ActionInput, begin, go, idle } from './action.ts';
+import { type ActionInput, begin, go, idle, isFromHost } from './action.ts';
 import type { Ruleset } from './change.ts';
 import { type Candidate, dispatchOf } from './dispatch.ts';
 import type { Feature } from './features.ts';
 import { writtenIds } from './id-record.ts';
 import type { KernelRule, Part } from './kernel-rule.ts';
 import type { MarkedRule } from './mark-book.ts';
+import { MarkRanges } from './mark-ranges.ts';
 import { OTHER_BITS, OWN_BITS } from './marks.ts';
 import { type Around, type ByFamily, type Rewrite, rewriteOf } from './rewrite.ts';
-import { matchesOf } from './selector.ts';
+import { type Match, matchesOf } from './selector.ts';
 import { interfaceName, macAddress, markLiteral, oneOf } from './syntax.ts';
 import {
   Entries,
@@ -79,6 +80,7 @@ export function rulesetOf(input: RulesetInput): Ruleset {
   remember(main, input);
   const first = classify(main, input, parts);
   for (const { entries } of parts) ruleset.take(entries);
+  masquerade(ruleset, input, parts);
   for (const one of input.retired) {
     ruleset.take(go(one.rule, one.mark, rewriteOf(one.rule, input.around), input));
   }
@@ -106,13 +108,18 @@ function partOf(one: KernelRule, input: RulesetInput): Part {
 function workOut(one: KernelRule, rewrite: Rewrite, input: RulesetInput): Part {
   const { rule, mark } = one;
   const elsewhere = rule.direction === 'in' ? 'fib daddr type local' : 'fib daddr type != local';
-  // What is kept of tens of thousands of rules are copies: a list that has grown keeps room for more.
-  const candidates = asked(one, rewrite.families, elsewhere, input.around).slice();
+  const candidates = asked(one, rewrite.families, elsewhere, input.around);
   const { direction } = rule;
-  if (mark === undefined) return { direction, candidates, entries: [] };
+  if (mark === undefined) return { direction, candidates, isFromHost: false, entries: [] };
   const first = begin(rule, mark, rewrite);
   const each = go(rule, mark, rewrite, input);
-  return { direction, candidates, entries: each.length === 0 ? first.slice() : [...first, ...each] };
+  return {
+    direction,
+    candidates,
+    isFromHost: isFromHost(rule, rewrite),
+    // What is kept of tens of thousands of rules are copies: a list that has grown keeps room for more.
+    entries: each.length === 0 ? first.slice() : [...first, ...each],
+  };
 }
 
 /** As sysctl-record.ts keeps them. */
@@ -137,16 +144,11 @@ interface Classification {
 /** The first packet of a conversation finds its rule. */
 function classify(main: TableBuilder, input: RulesetInput, parts: readonly Part[]): Classification {
   const roots = new Set<string>();
-  const of = (direction: Direction) => {
-    const all: Candidate[] = [];
-    for (const { candidates, direction: own } of parts) {
-      if (own === direction) for (const one of candidates) all.push(one);
-    }
-    return all;
-  };
+  const all: Readonly<Record<Direction, Candidate[]>> = { in: [], out: [] };
+  for (const { candidates, direction } of parts) for (const one of candidates) all[direction].push(one);
   for (const [root, candidates] of [
-    ['out', of('out')],
-    ['in', of('in')],
+    ['out', all.out],
+    ['in', all.in],
     ['loopback', loopbackCandidates(input)],
   ] as const) {
     const { chains, sets } = dispatchOf(root, candidates, input.keepsMarks);
@@ -217,23 +219,22 @@ function asked(
   // The relay knows the names of clients; all that stands beneath such a rule, for the same ports, is the relay's, too.
   const isNamed = clients !== undefined && needsNames(clients);
   const known = isNamed ? { ...rule, from: { ...rule.from, clients: undefined } } : rule;
-  const all: Candidate[] = [];
-  for (const { protocol, family, ports, conditions, destination, isOwnDestination } of matchesOf(
-    known,
-    around,
-  )) {
-    const to = { address: destination, destination: isOwnDestination ? elsewhere : '' };
-    const families = family === undefined ? FAMILIES : [family];
-    if (families.every((of) => carried.includes(of))) {
-      all.push({ protocol, family, ports, conditions, ...to, mark });
-      continue;
-    }
-    for (const of of families) {
-      const carries = carried.includes(of) ? mark : undefined;
-      all.push({ protocol, family: of, ports, conditions, ...to, mark: carries });
-    }
-  }
-  return all;
+  const matches = matchesOf(known, around);
+  const told = carried.length === FAMILIES.length ? matches : matches.flatMap(ofOneFamily);
+  return told.map(({ protocol, family, ports, conditions, destination, isOwnDestination }) => ({
+    protocol,
+    family,
+    ports,
+    conditions,
+    address: destination,
+    destination: isOwnDestination ? elsewhere : '',
+    mark: family === undefined || carried.includes(family) ? mark : undefined,
+    elements: undefined,
+  }));
+}
+
+function ofOneFamily(match: Match): Match | readonly Match[] {
+  return match.family === undefined ? FAMILIES.map((family) => ({ ...match, family })) : match;
 }
 
 /** In the order in which they are asked; an address with a port has to be told that there are ports. */
@@ -288,6 +289,20 @@ function translate(main: TableBuilder, { inbound, outbound }: Classification): v
   const sources = there([...TO_SOURCE, TO_SOURCE_PORT]);
   main.base('nat_post', 'type nat hook postrouting priority 95', [...sources, ...there(TO_HOST)]);
   main.base('nat_input', 'type nat hook input priority 95', sources);
+}
+
+/** Of retired rules as well: a conversation may bring about another, which has its mark. */
+function masquerade(ruleset: RulesetBuilder, input: RulesetInput, parts: readonly Part[]): void {
+  const { rules, retired, around } = input;
+  const fromHost = new MarkRanges();
+  for (let at = 0; at < rules.length; at++) {
+    const mark = rules[at]?.mark;
+    if (mark !== undefined) fromHost.put(mark, parts[at]?.isFromHost === true);
+  }
+  for (const { rule, mark } of retired) fromHost.put(mark, isFromHost(rule, rewriteOf(rule, around)));
+  const entries = new Entries();
+  for (const range of fromHost.elements) entries.element('set from_host', range);
+  ruleset.take(entries.all);
 }
 
 /** What takes a way of its own bears the way's number as its firewall mark, which a rule of `ip rule` asks for. */

@@ -121,8 +121,9 @@ export function matchesOf(
   );
 }
 
-function onlyAddress([one, ...others]: readonly AddressPattern[]): IpAddress | undefined {
-  if (one?.kind !== 'network' || others.length > 0 || one.address.includes('%')) return undefined;
+function onlyAddress(patterns: readonly AddressPattern[]): IpAddress | undefined {
+  const one = patterns[0];
+  if (patterns.length !== 1 || one?.kind !== 'network' || one.address.includes('%')) return undefined;
   return one.prefixLength === (family(one.address) === 4 ? 32 : 128) ? one.address : undefined;
 }
 

@@ -47,7 +47,7 @@ const TYPES: Readonly<Record<SetName, string>> = {
   'map moved': 'type mark . inet_service : inet_service',
   'set turned': 'type mark',
   'map turned_port': 'type mark : inet_service',
-  'set from_host': 'type mark',
+  'set from_host': 'type mark; flags interval',
   'map from_host_port': 'type mark : inet_service',
   'set from_destination': 'type mark',
   'map from4': 'type mark : ipv4_addr',

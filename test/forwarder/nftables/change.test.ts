@@ -71,6 +71,17 @@ test('an element that leads elsewhere is taken out before it is put in, and its 
   ]);
 });
 
+test('the kernel is told how large a large set may become', () => {
+  const sizesOf = (count: number) => {
+    const numbers = Array.from({ length: count }, (_, at) => [String(at), ''] as const);
+    const text = replacement(ruleset({ sets: { 'set s': ['type mark', Object.fromEntries(numbers)] } }));
+    return text.split('\n').filter((one) => one.startsWith('  size'));
+  };
+  expect(sizesOf(4096)).toEqual([]);
+  expect(sizesOf(4097)).toEqual(['  size 65536']);
+  expect(sizesOf(60_000)).toEqual(['  size 120000']);
+});
+
 test('a table that is not there any more is deleted, and one that is new is made', () => {
   const one: Ruleset = new Map([['ip t', { objects: new Map(), sets: new Map(), chains: new Map() }]]);
   expect(change(one, new Map())).toBe('delete table ip t\n');

@@ -148,7 +148,8 @@ function add(elements: Map<string, string>, text: string): void {
   }
 }
 
-function set(table: Table, name: string, [head = '', elements]: readonly string[]): void {
+function set(table: Table, name: string, [head = '', ...others]: readonly string[]): void {
+  const elements = others.find((one) => !one.startsWith('size '));
   const known = table.sets.get(name);
   if (known !== undefined && known.head !== head) throw new Error(`it is there already: ${name}`);
   const made = known ?? { head, elements: new Map<string, string>() };

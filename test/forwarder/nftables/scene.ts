@@ -11,13 +11,13 @@ import type { Table } from '../../../src/forwarder/table.ts';
 import type { IpAddress } from '../../../src/net/address.ts';
 import { rule } from '../arbitraries.ts';
 
-const ADDRESSES_OF: Readonly<Record<string, readonly IpAddress[]>> = {
-  'verigio.com': ['198.51.100.25'],
-  'nas.lan': ['192.168.1.8', '2001:db8::8'],
-};
+const ADDRESSES_OF: ReadonlyMap<string, readonly IpAddress[]> = new Map([
+  ['verigio.com', ['198.51.100.25']],
+  ['nas.lan', ['192.168.1.8', '2001:db8::8']],
+]);
 
 export const AROUND: Around = {
-  addressesOf: (name) => ADDRESSES_OF[name] ?? [],
+  addressesOf: (name) => ADDRESSES_OF.get(name) ?? [],
   ownAddresses: new Set(['192.168.1.1', '203.0.113.1', '2001:db8::1', '127.0.0.1', '::1']),
 };
 
