@@ -226,7 +226,12 @@ function verdicts(
     const least = protocol === 'soap' ? 1 : 0.5;
     return {
       target: `${name}: ${protocol === 'soap' ? 'more than' : 'at least half of'} miniupnpd's rate`,
-      measured: ratio === undefined ? 'not measured' : `${ratio.toFixed(2)} x`,
+      measured:
+        ratio === undefined
+          ? 'not measured'
+          : Number.isFinite(ratio)
+            ? `${ratio.toFixed(2)} x`
+            : 'miniupnpd answered none in time',
       met: ratio === undefined ? undefined : protocol === 'soap' ? ratio > least : ratio >= least,
     };
   });
