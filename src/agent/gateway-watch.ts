@@ -353,16 +353,18 @@ export class GatewayWatch implements AsyncDisposable {
         const devices = line.session.offers.flatMap((offer) =>
           offer.protocol === 'upnp' ? [offer.device] : [],
         );
-        const isOurs = mayBeOf(line.gateway, heard.source);
+        const isOurs = mayBeOf(line.gateway, heard);
         if (!isOurs && !devices.some(({ host }) => host === heard.source)) return false;
         if (devices.length > 0 && !devices.some(({ location }) => location === heard.location)) return true;
-        const known = this.#bootIds.get(heard.source);
-        if (heard.bootId !== undefined) this.#bootIds.set(heard.source, heard.bootId);
+        // One for the gateway, whichever address it or a forger says it has.
+        const from = isOurs ? line.gateway.address : heard.source;
+        const known = this.#bootIds.get(from);
+        if (heard.bootId !== undefined) this.#bootIds.set(from, heard.bootId);
         return known !== undefined && known !== heard.bootId;
       }
       case 'upnp-byebye':
       case 'upnp-update':
-        return mayBeOf(line.gateway, heard.source);
+        return mayBeOf(line.gateway, heard);
     }
   }
 

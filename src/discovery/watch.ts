@@ -71,10 +71,15 @@ const GROUPS: Readonly<Record<Family, { readonly ssdp: IpAddress; readonly epoch
   6: { ssdp: SSDP_IPV6[0], epoch: 'ff02::1' },
 };
 
-/** Reports whether it may come from this gateway. Over IPv6 it announces from an address of the link, whichever it is known by. */
-export function mayBeOf({ address, family }: Gateway, source: IpAddress): boolean {
-  const plain = withoutZone(source);
-  return plain === withoutZone(address) || (family === 6 && kindOf(plain) === 'linklocal');
+/**
+ * Reports whether it may come from this gateway. Over IPv6 it announces from an address of the link, whichever it is
+ * known by. So does every other device there, and tells over UPnP what it is.
+ */
+export function mayBeOf({ address, family }: Gateway, heard: Announcement): boolean {
+  const source = withoutZone(heard.source);
+  if (source === withoutZone(address)) return true;
+  if (family === 4 || kindOf(source) !== 'linklocal') return false;
+  return !('usn' in heard) || heard.usn.includes(':InternetGatewayDevice:');
 }
 
 /**
@@ -100,8 +105,7 @@ export async function watchAnnouncements(
   const receive = (data: Uint8Array, source: Endpoint) => {
     const announcement = decodeAnnouncement(data, source.address);
     if (announcement === undefined) return;
-    if (mayBeOf(gateway, source.address) || announcement.kind.startsWith('upnp'))
-      onAnnouncement(announcement);
+    if (mayBeOf(gateway, announcement) || announcement.kind.startsWith('upnp')) onAnnouncement(announcement);
   };
   const ssdp = await listen(GROUPS[family].ssdp, SSDP_PORT);
   try {

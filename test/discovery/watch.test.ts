@@ -120,7 +120,16 @@ describe('mayBeOf', () => {
     ['2001:db8::1', '2001:db8::2', false],
   ])('a gateway at %s, and a datagram from %s: %s', async (address, source, may) => {
     const { gateway } = await gatewayFor();
-    expect(mayBeOf({ ...gateway, address, family: family(address) }, source)).toBe(may);
+    const at = { ...gateway, address, family: family(address) };
+    expect(mayBeOf(at, { kind: 'pcp', source, epochSeconds: 1 })).toBe(may);
+    expect(mayBeOf(at, { kind: 'upnp-byebye', source, usn: ABOUT.usn, bootId: 1 })).toBe(may);
+  });
+
+  test('a printer of the same link is no gateway', async () => {
+    const { gateway } = await gatewayFor();
+    const usn = 'uuid:2::urn:schemas-upnp-org:device:Printer:1';
+    const heard = { kind: 'upnp-byebye', source: 'fe80::2%eth0', usn, bootId: 1 } as const;
+    expect(mayBeOf({ ...gateway, address: 'fe80::1', family: 6 }, heard)).toBe(false);
   });
 });
 
